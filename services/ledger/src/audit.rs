@@ -1,0 +1,539 @@
+//! The audit: every stored figure, recomputed from the transfers alone.
+//!
+//! An [`Auditor`] is fed every transaction once, in any order, then every stored sum; it names
+//! each one that differs. It shares no running state with the code that wrote the sums. Source:
+//! domain, "The books".
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::account::{Account, Transfer};
+use crate::apply::{position_changes, totals_of};
+use crate::ids::{LotId, MemberId, Party, TransactionId, WindowId};
+use crate::member::{Lot, MemberBook, Totals};
+use crate::money::{Currency, Micros, Minor, OutOfRange, Points, Unit};
+use crate::snapshot::{DebtRecord, Measure, Position, TotalKey};
+use crate::transaction::{Kind, Open, Transaction};
+
+/// Something in the books that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where: a table's word and the row's id (`lot lot_01…`).
+    pub place: String,
+    /// Which figure.
+    pub what: &'static str,
+    /// What the transfers say.
+    pub expected: String,
+    /// What is stored.
+    pub found: String,
+}
+
+/// How many of everything the audit saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Transactions, declines included.
+    pub transactions: u64,
+    /// Postings.
+    pub postings: u64,
+    /// Transfers.
+    pub transfers: u64,
+    /// Lots.
+    pub lots: u64,
+    /// Members.
+    pub members: u64,
+    /// Windows.
+    pub windows: u64,
+}
+
+/// The points of one issuer over all members. Source: domain, "The books", first equation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IssuerBook {
+    /// Issued, less clawed back.
+    pub issued: Points,
+    /// Spent, less refunded.
+    pub redeemed: Points,
+    /// Expired.
+    pub expired: Points,
+    /// What members hold and owe.
+    pub held: Totals,
+}
+
+impl IssuerBook {
+    /// Whether issued = pending + available + held − debt + redeemed + expired.
+    pub fn balances(&self) -> Result<bool, OutOfRange> {
+        Ok(self.issued == self.accounted_for()?)
+    }
+
+    /// The right side of the equation.
+    pub fn accounted_for(&self) -> Result<Points, OutOfRange> {
+        let held = Points::sum([self.held.pending, self.held.available, self.held.held])?;
+        Points::sum([held, self.redeemed, self.expired])?.minus(self.held.debt)
+    }
+}
+
+/// What a lot holds by its transfers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct LotSums {
+    points: Points,
+    pending: Points,
+    available: Points,
+    held: Points,
+    expired: Points,
+}
+
+/// Recomputes the books from transfers and compares.
+#[derive(Debug, Default)]
+pub struct Auditor {
+    counts: Counts,
+    findings: Vec<Finding>,
+    lots: HashMap<LotId, LotSums>,
+    members: HashMap<MemberId, Totals>,
+    debts: HashMap<(MemberId, Party), Points>,
+    issuers: BTreeMap<Party, IssuerBook>,
+    windows: HashMap<WindowId, BTreeMap<TotalKey, i64>>,
+    positions: BTreeMap<(Party, &'static str), Position>,
+    undone: HashMap<TransactionId, (Points, Minor)>,
+    reduced: HashMap<TransactionId, (Points, Minor, Open)>,
+}
+
+impl Auditor {
+    /// An auditor that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many of everything were seen.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What was found since the last call.
+    pub fn findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// The issuers' books as recomputed, in the order of party.
+    pub fn issuers(&self) -> impl Iterator<Item = (Party, IssuerBook)> {
+        self.issuers.iter().map(|(party, book)| (*party, *book))
+    }
+
+    /// Adds a finding that somebody else made.
+    pub fn report(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    fn find(&mut self, place: String, what: &'static str, expected: String, found: String) {
+        self.findings.push(Finding {
+            place,
+            what,
+            expected,
+            found,
+        });
+    }
+
+    fn compare<T: PartialEq + std::fmt::Display>(
+        &mut self,
+        place: impl std::fmt::Display,
+        what: &'static str,
+        expected: &T,
+        found: &T,
+    ) {
+        if expected != found {
+            self.find(
+                place.to_string(),
+                what,
+                expected.to_string(),
+                found.to_string(),
+            );
+        }
+    }
+
+    /// Takes one transaction in.
+    pub fn transaction(&mut self, transaction: &Transaction) {
+        self.counts.transactions = self.counts.transactions.saturating_add(1);
+        if transaction.declined.is_some() {
+            if !transaction.posting.transfers.is_empty() {
+                let place = format!("transaction {}", transaction.id);
+                self.find(
+                    place,
+                    "transfers of a decline",
+                    "none".into(),
+                    "some".into(),
+                );
+            }
+            return;
+        }
+        self.counts.postings = self.counts.postings.saturating_add(1);
+        if self.take(transaction).is_err() {
+            let place = format!("transaction {}", transaction.id);
+            self.find(place, "sums", "within range".into(), "out of range".into());
+        }
+    }
+
+    fn take(&mut self, transaction: &Transaction) -> Result<(), OutOfRange> {
+        for transfer in &transaction.posting.transfers {
+            self.counts.transfers = self.counts.transfers.saturating_add(1);
+            self.transfer(transaction, transfer)?;
+        }
+        let window = self.windows.entry(transaction.window).or_default();
+        for (key, amount) in totals_of(&transaction.posting, transaction.partner)? {
+            let sum = window.entry(key).or_default();
+            *sum = sum.checked_add(amount).ok_or(OutOfRange)?;
+        }
+        self.points_of(transaction)?;
+        self.open_of(transaction)
+    }
+
+    fn transfer(&mut self, transaction: &Transaction, t: &Transfer) -> Result<(), OutOfRange> {
+        if t.amount <= 0 || t.debit == t.credit {
+            let place = format!("transaction {}", transaction.id);
+            let found = format!(
+                "{} of {} from {} to {}",
+                t.amount, t.unit, t.debit, t.credit
+            );
+            self.find(
+                place,
+                "transfer",
+                "a positive amount between two accounts".into(),
+                found,
+            );
+        }
+        for ((party, currency), change) in position_changes(t)? {
+            let sum = self.positions.entry((party, currency.code())).or_default();
+            *sum = sum.plus(&change)?;
+        }
+        if t.unit != Unit::Points {
+            return Ok(());
+        }
+        if let Some(lot) = t.lot {
+            self.lots.entry(lot.id).or_default().take(t)?;
+        }
+        let amount = Points::new(t.amount);
+        for (account, amount) in [(t.debit, amount.negated()?), (t.credit, amount)] {
+            self.points_account(account, amount)?;
+        }
+        Ok(())
+    }
+
+    fn points_account(&mut self, account: Account, amount: Points) -> Result<(), OutOfRange> {
+        let (member, issuer) = match account {
+            Account::Pending(member, issuer)
+            | Account::Available(member, issuer)
+            | Account::Held(member, issuer)
+            | Account::Debt(member, issuer) => (Some(member), issuer),
+            Account::Issued(issuer) | Account::Redeemed(issuer) | Account::Expired(issuer) => {
+                (None, issuer)
+            }
+            Account::Position(..) | Account::Funds(_) | Account::Operator => return Ok(()),
+        };
+        let book = self.issuers.entry(issuer).or_default();
+        let totals = member.map(|member| self.members.entry(member).or_default());
+        let add = |sum: &mut Points, amount: Points| sum.plus(amount).map(|after| *sum = after);
+        match account {
+            Account::Issued(_) => add(&mut book.issued, amount.negated()?)?,
+            Account::Redeemed(_) => add(&mut book.redeemed, amount)?,
+            Account::Expired(_) => add(&mut book.expired, amount)?,
+            Account::Pending(..) => {
+                add(&mut book.held.pending, amount)?;
+                totals.map_or(Ok(()), |totals| add(&mut totals.pending, amount))?;
+            }
+            Account::Available(..) => {
+                add(&mut book.held.available, amount)?;
+                totals.map_or(Ok(()), |totals| add(&mut totals.available, amount))?;
+            }
+            Account::Held(..) => {
+                add(&mut book.held.held, amount)?;
+                totals.map_or(Ok(()), |totals| add(&mut totals.held, amount))?;
+            }
+            Account::Debt(member, issuer) => {
+                let owed = amount.negated()?;
+                add(&mut book.held.debt, owed)?;
+                totals.map_or(Ok(()), |totals| add(&mut totals.debt, owed))?;
+                add(self.debts.entry((member, issuer)).or_default(), owed)?;
+            }
+            Account::Position(..) | Account::Funds(_) | Account::Operator => {}
+        }
+        Ok(())
+    }
+
+    /// The transaction's own figure against its transfers.
+    fn points_of(&mut self, transaction: &Transaction) -> Result<(), OutOfRange> {
+        let slices = match transaction.kind {
+            Kind::Earn => transaction.issued(),
+            Kind::ReturnEarn => {
+                let mut slices = transaction.clawed_back();
+                slices.extend(transaction.indebted());
+                slices
+            }
+            Kind::Redeem => transaction.spent(),
+            Kind::RefundRedemption => transaction.restored(),
+            Kind::Expire => transaction.expired(),
+            Kind::Mature | Kind::Deposit | Kind::Withdraw | Kind::Reverse => return Ok(()),
+        };
+        let sum = Points::sum(slices.iter().map(|slice| slice.points))?;
+        self.compare(
+            format_args!("transaction {}", transaction.id),
+            "points",
+            &sum,
+            &transaction.points,
+        );
+        Ok(())
+    }
+
+    /// Remembers what was undone of which transaction, and what says it was reduced.
+    fn open_of(&mut self, transaction: &Transaction) -> Result<(), OutOfRange> {
+        let amount = transaction
+            .amount
+            .map(|(amount, _)| amount)
+            .unwrap_or_default();
+        match (transaction.kind, transaction.original) {
+            (Kind::ReturnEarn, Some(original)) => {
+                let (points, returned) = self.undone.entry(original).or_default();
+                let undone = [
+                    transaction.points,
+                    transaction.points_forgiven,
+                    transaction.points_expired,
+                ];
+                *points = points.plus(Points::sum(undone)?)?;
+                *returned = returned.plus(amount)?;
+            }
+            (Kind::RefundRedemption, Some(original)) => {
+                let (points, _) = self.undone.entry(original).or_default();
+                *points = points.plus(transaction.points)?;
+            }
+            (Kind::Earn | Kind::Redeem, _) => {
+                let open = transaction.open;
+                if open.points != transaction.points || open.amount != amount {
+                    self.reduced
+                        .insert(transaction.id, (transaction.points, amount, open));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Compares a stored lot.
+    pub fn lot(&mut self, lot: &Lot) {
+        self.counts.lots = self.counts.lots.saturating_add(1);
+        let sums = self.lots.remove(&lot.id).unwrap_or_default();
+        let place = format_args!("lot {}", lot.id).to_string();
+        self.compare(&place, "points", &sums.points, &lot.points);
+        self.compare(&place, "pending", &sums.pending, &lot.pending);
+        self.compare(&place, "available", &sums.available, &lot.available);
+        self.compare(&place, "held", &sums.held, &lot.held);
+        self.compare(&place, "expired", &sums.expired, &lot.expired);
+    }
+
+    /// Compares a stored member.
+    pub fn member(&mut self, member: &MemberBook) {
+        self.counts.members = self.counts.members.saturating_add(1);
+        let sums = self.members.remove(&member.id).unwrap_or_default();
+        let place = format_args!("member {}", member.id).to_string();
+        self.compare(&place, "pending", &sums.pending, &member.totals.pending);
+        self.compare(
+            &place,
+            "available",
+            &sums.available,
+            &member.totals.available,
+        );
+        self.compare(&place, "held", &sums.held, &member.totals.held);
+        self.compare(&place, "debt", &sums.debt, &member.totals.debt);
+    }
+
+    /// Compares all stored debts.
+    pub fn debts(&mut self, stored: &[DebtRecord]) {
+        for debt in stored {
+            let sum = self
+                .debts
+                .remove(&(debt.member, debt.issuer))
+                .unwrap_or_default();
+            let place = format!("debt {} to {}", debt.member, debt.issuer);
+            self.compare(place, "points", &sum, &debt.points);
+        }
+        let missing: Vec<_> = self
+            .debts
+            .drain()
+            .filter(|(_, owed)| !owed.is_zero())
+            .collect();
+        for ((member, issuer), owed) in missing {
+            self.compare(
+                format!("debt {member} to {issuer}"),
+                "points",
+                &owed,
+                &Points::ZERO,
+            );
+        }
+    }
+
+    /// Compares a window's stored totals; Σ of the positions in it must be zero.
+    pub fn window(&mut self, window: WindowId, stored: &[(TotalKey, i64)]) {
+        self.counts.windows = self.counts.windows.saturating_add(1);
+        let mut sums = self.windows.remove(&window).unwrap_or_default();
+        for (key, found) in stored {
+            let sum = sums.remove(key).unwrap_or_default();
+            self.compare(place_of(window, key), name_of(key.measure), &sum, found);
+        }
+        for (key, sum) in sums.into_iter().filter(|(_, sum)| *sum != 0) {
+            self.compare(place_of(window, &key), name_of(key.measure), &sum, &0);
+        }
+    }
+
+    /// Compares all stored positions, and their sum per currency with zero.
+    pub fn positions(&mut self, stored: &[((Party, Currency), Position)]) {
+        let mut nets: BTreeMap<&'static str, Micros> = BTreeMap::new();
+        for ((party, currency), found) in stored {
+            let sum = self
+                .positions
+                .remove(&(*party, currency.code()))
+                .unwrap_or_default();
+            let place = format!("position {party} in {}", currency.code());
+            self.compare(&place, "debits", &sum.debits, &found.debits);
+            self.compare(&place, "credits", &sum.credits, &found.credits);
+            self.compare(&place, "funds", &sum.funds, &found.funds);
+            let net = nets.entry(currency.code()).or_default();
+            match found.net().and_then(|position| net.plus(position)) {
+                Ok(sum) => *net = sum,
+                Err(OutOfRange) => {
+                    self.find(place, "net", "within range".into(), "out of range".into());
+                }
+            }
+        }
+        for (currency, net) in nets {
+            self.compare(
+                format!("positions in {currency}"),
+                "sum",
+                &Micros::ZERO,
+                &net,
+            );
+        }
+        let missing = std::mem::take(&mut self.positions);
+        for ((party, currency), sum) in missing {
+            if sum != Position::default() {
+                let place = format!("position {party} in {currency}");
+                self.find(place, "row", "present".into(), "missing".into());
+            }
+        }
+    }
+
+    /// After everything was taken in and compared: what no stored row answered for.
+    pub fn finish(&mut self) {
+        let lots: Vec<LotId> = std::mem::take(&mut self.lots).into_keys().collect();
+        for lot in lots {
+            self.find(
+                format!("lot {lot}"),
+                "row",
+                "present".into(),
+                "missing".into(),
+            );
+        }
+        let members: Vec<MemberId> = std::mem::take(&mut self.members).into_keys().collect();
+        for member in members {
+            self.find(
+                format!("member {member}"),
+                "row",
+                "present".into(),
+                "missing".into(),
+            );
+        }
+        let windows: Vec<WindowId> = std::mem::take(&mut self.windows).into_keys().collect();
+        for window in windows {
+            self.find(
+                format!("window {window}"),
+                "row",
+                "present".into(),
+                "missing".into(),
+            );
+        }
+        self.finish_opens();
+        let issuers: Vec<(Party, IssuerBook)> = self.issuers().collect();
+        for (party, book) in issuers {
+            match book.accounted_for() {
+                Ok(sum) => self.compare(format!("points of {party}"), "issued", &sum, &book.issued),
+                Err(OutOfRange) => {
+                    let place = format!("points of {party}");
+                    self.find(
+                        place,
+                        "issued",
+                        "within range".into(),
+                        "out of range".into(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn finish_opens(&mut self) {
+        let undone = std::mem::take(&mut self.undone);
+        let mut reduced = std::mem::take(&mut self.reduced);
+        for (id, (points, returned)) in undone {
+            let Some((earned, amount, open)) = reduced.remove(&id) else {
+                if !points.is_zero() || !returned.is_zero() {
+                    let place = format!("transaction {id}");
+                    self.find(place, "open points", "reduced".into(), "not reduced".into());
+                }
+                continue;
+            };
+            let place = format!("transaction {id}");
+            match earned.minus(points) {
+                Ok(left) => self.compare(&place, "open points", &left, &open.points),
+                Err(OutOfRange) => {
+                    self.find(
+                        place.clone(),
+                        "open points",
+                        "within range".into(),
+                        "not".into(),
+                    );
+                }
+            }
+            if !returned.is_zero()
+                && let Ok(left) = amount.minus(returned)
+            {
+                self.compare(&place, "open amount", &left, &open.amount);
+            }
+        }
+        for (id, _) in reduced {
+            let place = format!("transaction {id}");
+            self.find(place, "open points", "whole".into(), "reduced".into());
+        }
+    }
+}
+
+impl LotSums {
+    fn take(&mut self, t: &Transfer) -> Result<(), OutOfRange> {
+        let amount = Points::new(t.amount);
+        for (account, amount) in [(t.debit, amount.negated()?), (t.credit, amount)] {
+            let (sum, amount) = match account {
+                Account::Issued(_) => (&mut self.points, amount.negated()?),
+                Account::Pending(..) => (&mut self.pending, amount),
+                Account::Available(..) => (&mut self.available, amount),
+                Account::Held(..) => (&mut self.held, amount),
+                Account::Expired(_) => (&mut self.expired, amount),
+                _ => continue,
+            };
+            *sum = sum.plus(amount)?;
+        }
+        Ok(())
+    }
+}
+
+const fn name_of(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Flow => "money moved",
+        Measure::Issued => "points issued",
+        Measure::ClawedBack => "points clawed back",
+        Measure::Redeemed => "points redeemed",
+        Measure::Refunded => "points refunded",
+        Measure::Expired => "points expired",
+        Measure::Funded => "funds",
+        Measure::Postings => "postings",
+    }
+}
+
+fn place_of(window: WindowId, key: &TotalKey) -> String {
+    format!(
+        "window {window}, {} to {}, {}",
+        key.party, key.counterparty, key.unit
+    )
+}

@@ -1,0 +1,24 @@
+//! Tests of the books as a whole.
+//!
+//! * [`precedence`]: which of several answers comes, per kind of command.
+//! * [`properties`]: random networks and commands against the invariants of `domain.md`, and
+//!   against a [`model`] of it.
+//! * [`golden`]: the published figures.
+//! * [`netting`], [`rulebook`], [`view`], [`audit`], [`limits`]: what each promises.
+//! * [`extremes`]: the ends of every range, where nothing may panic.
+//! * [`regressions`]: what went wrong once.
+
+mod model;
+mod support;
+mod world;
+
+mod audit;
+mod extremes;
+mod golden;
+mod limits;
+mod netting;
+mod precedence;
+mod properties;
+mod regressions;
+mod rulebook;
+mod view;
