@@ -1,0 +1,24 @@
+//! What can go wrong between the books and a database.
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else wrote first: nothing of this unit of work is stored; run it again.
+    #[error("another writer was first")]
+    Conflict,
+    /// The database cannot be reached, or has no connection free in time; nothing is stored.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection was lost during the commit: stored or not, only a retry can tell.
+    #[error("the outcome of the commit is unknown")]
+    UnknownCommit(#[source] sqlx::Error),
+    /// The database holds something that the books cannot hold.
+    #[error("the books are damaged: {0}")]
+    Damaged(String),
+    /// The database is not one that this version can work on.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// Any other failure of the database.
+    #[error("the database refused a statement")]
+    Database(#[source] sqlx::Error),
+}

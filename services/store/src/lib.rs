@@ -1,0 +1,41 @@
+//! The narrow waist between the books and a database.
+//!
+//! A backend fetches and writes, it never decides: [`Unit`] is one database transaction with a
+//! dozen set-based statements, [`Reader`] answers questions about what is committed, [`Scan`] reads
+//! everything as of one instant. The two engines, [`mod@postgres`] and [`mod@sqlite`], hold the same
+//! statements under the same names in the same order, so that they can be read side by side. The
+//! poster gathers commands into units of work.
+//!
+//! This crate alone names sqlx. Deliberately absent: arithmetic on points and money (the ledger's),
+//! gRPC statuses (`rpc`'s).
+
+pub mod books;
+pub mod clock;
+mod codec;
+pub mod error;
+mod failure;
+mod migrate;
+pub mod model;
+pub mod open;
+pub mod operations;
+pub mod poster;
+pub mod postgres;
+mod reader;
+mod scan;
+mod session;
+pub mod sqlite;
+mod statements;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod traits;
+mod unit;
+pub mod verify;
+
+pub use books::{Books, Present, TransactionKey};
+pub use clock::SystemClock;
+pub use error::StoreError;
+pub use open::{PoolSettings, open};
+pub use postgres::PostgresStore;
+pub use sqlite::SqliteStore;
+pub use traits::{Frame, LotDemand, Reader, Scan, Store, Unit, WindowLock};

@@ -1,0 +1,336 @@
+//! The poster: group commit.
+//!
+//! Commands wait in a bounded queue. One task takes what waits, fetches what the commands need,
+//! lets the ledger decide them in order, writes all effects in one database transaction, and
+//! answers each caller only once that is durable. There is no timer: while one batch commits, the
+//! next gathers. Batches of several processes meet optimistically: whoever finds that another was
+//! first runs the batch again.
+//!
+//! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed.
+
+pub(crate) mod persist;
+pub(crate) mod prefetch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use coalition_ledger::apply::{Setting, apply};
+use coalition_ledger::command::Command;
+use coalition_ledger::decision::Decision;
+use coalition_ledger::ids::IdMint;
+use coalition_ledger::rulebook::{DEFAULT_STORE_AND_FORWARD_MICROS, Rulebook};
+use coalition_ledger::{Clock, Timestamp};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::error::StoreError;
+use crate::traits::{Frame, Store, Unit, WindowLock};
+use prefetch::Wanted;
+
+/// Calls that may wait for a batch; one more is told to come back.
+const QUEUE_CALLS: usize = 4_096;
+/// Most commands in one batch, unless set otherwise.
+pub const BATCH_COMMANDS: usize = 512;
+/// How often a batch runs again because another writer was first.
+const ATTEMPTS: u32 = 32;
+/// Attempts that follow each other at once; later ones wait a little, longer each time.
+const EAGER_ATTEMPTS: u32 = 4;
+/// The longest wait between two attempts, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 32;
+
+/// Why a command has no decision.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PostError {
+    /// Too many calls wait already; nothing was done, try again shortly.
+    #[error("too many calls wait")]
+    QueueFull,
+    /// The poster is shutting down; nothing was done, try again (elsewhere).
+    #[error("shutting down")]
+    ShuttingDown,
+    /// The database could not be reached, or other writers were always first; nothing was done.
+    #[error("the books cannot be written at the moment")]
+    Unavailable(#[source] Arc<StoreError>),
+    /// The connection broke during the commit: only the same request, sent again, can tell.
+    #[error("the outcome is unknown")]
+    Unknown(#[source] Arc<StoreError>),
+    /// The books are damaged; posting has stopped until somebody looks.
+    #[error("posting has stopped: the books are damaged")]
+    Stopped,
+    /// The database refused; nothing was done.
+    #[error("the books could not be written")]
+    Failed(#[source] Arc<StoreError>),
+}
+
+/// How a poster works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PosterSettings {
+    /// Most commands in one batch; at least 1. Calls are never split: one that brings more commands
+    /// makes a batch of its own.
+    pub batch_commands: usize,
+}
+
+impl Default for PosterSettings {
+    fn default() -> Self {
+        Self {
+            batch_commands: BATCH_COMMANDS,
+        }
+    }
+}
+
+/// Commands that one caller sent together, and where the answers go.
+struct Job {
+    commands: Vec<Command>,
+    answer: oneshot::Sender<Result<Vec<Decision>, PostError>>,
+}
+
+/// The way into the books; clones share one queue.
+#[derive(Clone)]
+pub struct Poster {
+    queue: mpsc::Sender<Job>,
+    worker: Arc<Mutex<Option<JoinHandle<()>>>>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Poster {
+    /// Starts the poster of this process on `store`. `seed` is random: it keeps its ids apart from
+    /// those of other processes.
+    #[must_use]
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        seed: [u8; 6],
+        settings: PosterSettings,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_CALLS);
+        let worker = Worker {
+            store,
+            clock,
+            mint: IdMint::new(seed),
+            rulebook: Arc::new(Rulebook::default()),
+            settings,
+            stopped: false,
+        };
+        let handle = tokio::spawn(worker.run(waiting));
+        Self {
+            queue,
+            worker: Arc::new(Mutex::new(Some(handle))),
+            closing: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Decides one command; the answer is durable.
+    pub async fn post(&self, command: Command) -> Result<Decision, PostError> {
+        let mut decisions = self.post_all(vec![command]).await?;
+        decisions.pop().ok_or(PostError::Stopped)
+    }
+
+    /// Decides commands in order within one batch; one decision per command, all durable.
+    pub async fn post_all(&self, commands: Vec<Command>) -> Result<Vec<Decision>, PostError> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(PostError::ShuttingDown);
+        }
+        let (answer, decided) = oneshot::channel();
+        self.queue
+            .try_send(Job { commands, answer })
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => PostError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => PostError::ShuttingDown,
+            })?;
+        decided.await.map_err(|_| PostError::ShuttingDown)?
+    }
+
+    /// Takes no further commands, decides those that wait, and ends.
+    pub async fn shut_down(&self) {
+        self.closing.store(true, Ordering::Release);
+        let mut worker = self.worker.lock().await;
+        if let Some(handle) = worker.take() {
+            // An empty job wakes the worker, which sees that it is the last.
+            let (answer, _) = oneshot::channel();
+            let last = Job {
+                commands: Vec::new(),
+                answer,
+            };
+            if self.queue.send(last).await.is_ok()
+                && let Err(error) = handle.await
+            {
+                tracing::error!(%error, "the poster ended badly");
+            }
+        }
+    }
+}
+
+struct Worker {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    mint: IdMint,
+    rulebook: Arc<Rulebook>,
+    settings: PosterSettings,
+    stopped: bool,
+}
+
+impl Worker {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        let mut held_back: Option<Job> = None;
+        loop {
+            let Some(first) = (match held_back.take() {
+                Some(job) => Some(job),
+                None => waiting.recv().await,
+            }) else {
+                return;
+            };
+            let mut jobs = vec![first];
+            let mut count = jobs.iter().map(|job| job.commands.len()).sum::<usize>();
+            while count < self.settings.batch_commands {
+                let Ok(job) = waiting.try_recv() else { break };
+                if count + job.commands.len() > self.settings.batch_commands {
+                    held_back = Some(job);
+                    break;
+                }
+                count += job.commands.len();
+                jobs.push(job);
+            }
+            let last = jobs.iter().any(|job| job.commands.is_empty());
+            if last {
+                waiting.close();
+            }
+            self.answer(jobs).await;
+        }
+    }
+
+    /// Decides a batch and answers its callers.
+    async fn answer(&mut self, jobs: Vec<Job>) {
+        let commands: Vec<Command> = jobs.iter().flat_map(|job| job.commands.clone()).collect();
+        match self.decide(&commands).await {
+            Ok(decisions) => {
+                let mut decisions = decisions.into_iter();
+                for job in jobs {
+                    let own = decisions.by_ref().take(job.commands.len()).collect();
+                    // A caller that left finds its answer by sending the request again.
+                    let _ = job.answer.send(Ok(own));
+                }
+            }
+            Err(PostError::Failed(error)) if jobs.len() > 1 => {
+                tracing::warn!(%error, "the database refused a batch: posting its calls one by one");
+                for job in jobs {
+                    let result = self.decide(&job.commands).await;
+                    let _ = job.answer.send(result);
+                }
+            }
+            Err(error) => {
+                for job in jobs {
+                    let _ = job.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    async fn decide(&mut self, commands: &[Command]) -> Result<Vec<Decision>, PostError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.stopped {
+            return Err(PostError::Stopped);
+        }
+        let mut attempt = 0;
+        loop {
+            let error = match self.attempt(commands).await {
+                Ok(decisions) => return Ok(decisions),
+                Err(error) => error,
+            };
+            attempt += 1;
+            match error {
+                StoreError::Conflict if attempt < ATTEMPTS => pause(attempt).await,
+                StoreError::Conflict | StoreError::Unavailable(_) => {
+                    return Err(PostError::Unavailable(Arc::new(error)));
+                }
+                StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),
+                StoreError::Damaged(what) => {
+                    tracing::error!(what, "the books are damaged: posting stops here");
+                    self.stopped = true;
+                    return Err(PostError::Stopped);
+                }
+                StoreError::Unsuitable(_) | StoreError::Database(_) => {
+                    return Err(PostError::Failed(Arc::new(error)));
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, commands: &[Command]) -> Result<Vec<Decision>, StoreError> {
+        let (mut unit, frame) = self.store.begin(WindowLock::Shared).await?;
+        let decided = self.within(unit.as_mut(), &frame, commands).await;
+        match decided {
+            Ok((decisions, true)) => {
+                unit.commit().await?;
+                Ok(decisions)
+            }
+            Ok((decisions, false)) => {
+                unit.rollback().await?;
+                Ok(decisions)
+            }
+            Err(error) => {
+                if let Err(second) = unit.rollback().await {
+                    tracing::debug!(error = %second, "rolling back failed too");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn within(
+        &mut self,
+        unit: &mut dyn Unit,
+        frame: &Frame,
+        commands: &[Command],
+    ) -> Result<(Vec<Decision>, bool), StoreError> {
+        if self.rulebook.version != frame.rulebook_version {
+            self.rulebook = Arc::new(unit.rulebook().await?);
+        }
+        let rulebook = Arc::clone(&self.rulebook);
+        let setting = setting(frame, self.clock.now());
+        decide_within(unit, &rulebook, &setting, &mut self.mint, commands).await
+    }
+}
+
+/// When and where a batch of this unit is decided.
+pub(crate) fn setting(frame: &Frame, system: Timestamp) -> Setting {
+    Setting {
+        now: frame.clock.unwrap_or(system),
+        minted_at: system,
+        window: frame.window,
+        store_and_forward_micros: DEFAULT_STORE_AND_FORWARD_MICROS,
+    }
+}
+
+/// Fetches, decides and writes within a unit; whether there is anything to commit.
+pub(crate) async fn decide_within(
+    unit: &mut dyn Unit,
+    rulebook: &Rulebook,
+    setting: &Setting,
+    mint: &mut IdMint,
+    commands: &[Command],
+) -> Result<(Vec<Decision>, bool), StoreError> {
+    let mut wanted = Wanted::default();
+    loop {
+        let snapshot = prefetch::fetch(unit, rulebook, setting.now, commands, &wanted).await?;
+        match apply(rulebook, snapshot, commands, setting, mint) {
+            Ok(batch) => {
+                let writes = !batch.effects.is_empty();
+                if writes {
+                    persist::write(unit, setting, &batch.effects).await?;
+                }
+                return Ok((batch.decisions, writes));
+            }
+            Err(shortage) => wanted.add(shortage)?,
+        }
+    }
+}
+
+/// Waits before the next attempt: not at all at first, then doubling.
+async fn pause(attempt: u32) {
+    if let Some(doublings) = attempt.checked_sub(EAGER_ATTEMPTS) {
+        let pause_ms = 1_u64.checked_shl(doublings).unwrap_or(LONGEST_PAUSE_MS);
+        tokio::time::sleep(Duration::from_millis(pause_ms.min(LONGEST_PAUSE_MS))).await;
+    }
+}

@@ -1,0 +1,277 @@
+//! Finding out what a batch needs, and fetching it in a handful of statements.
+//!
+//! The order matters: requests and checks lead to originals, originals to members, members to
+//! lots, lots to the issuers whose limits bind. A statement whose set is empty is left out, so that
+//! a batch of plain earns runs on requests, checks and members alone.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use coalition_ledger::Timestamp;
+use coalition_ledger::command::{Command, Keys};
+use coalition_ledger::decision::Shortage;
+use coalition_ledger::ids::{LotId, MemberId, Party, TransactionId};
+use coalition_ledger::member::{Known, MemberBook};
+use coalition_ledger::money::Currency;
+use coalition_ledger::rulebook::Rulebook;
+use coalition_ledger::snapshot::{Snapshot, Subject};
+
+use crate::error::StoreError;
+use crate::traits::{LotDemand, Unit};
+
+/// Lots with available points to fetch of a member whose lots are needed at all.
+const FIRST_LOTS: i64 = 32;
+/// How many more for each command that spends: about what one redemption draws on.
+const LOTS_PER_DRAW: i64 = 8;
+/// Members whose lots may run short one by one before the batch fetches everybody's.
+const SHORT_MEMBERS: usize = 4;
+
+/// What earlier attempts at deciding the batch found missing.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    all_lots: HashSet<MemberId>,
+    positions: BTreeSet<(Party, &'static str)>,
+}
+
+impl Wanted {
+    /// Asks for more next time.
+    pub(crate) fn add(&mut self, shortage: Shortage) -> Result<(), StoreError> {
+        let new = match shortage {
+            Shortage::Lots(member) => self.all_lots.insert(member),
+            Shortage::Position(party, currency) => self.positions.insert((party, currency.code())),
+        };
+        if new {
+            return Ok(());
+        }
+        // It was fetched and is still missing: the rows do not fit together.
+        Err(StoreError::Damaged(format!(
+            "the books lack what a posting needs: {shortage:?}"
+        )))
+    }
+
+    fn wants_all_lots(&self, member: MemberId) -> bool {
+        self.all_lots.len() > SHORT_MEMBERS || self.all_lots.contains(&member)
+    }
+}
+
+/// Fetches the snapshot that `commands` need at `now`.
+pub(crate) async fn fetch(
+    unit: &mut dyn Unit,
+    rulebook: &Rulebook,
+    now: Timestamp,
+    commands: &[Command],
+    wanted: &Wanted,
+) -> Result<Snapshot, StoreError> {
+    let keys = Keys::of(commands);
+    let mut snapshot = Snapshot::default();
+    let originals = fetch_records(unit, &keys, &mut snapshot).await?;
+    let books = fetch_members(unit, &keys, &originals, &mut snapshot).await?;
+    fetch_lots(unit, &keys, now, wanted, &originals, books, &mut snapshot).await?;
+    fetch_positions(unit, rulebook, now, &keys, wanted, &mut snapshot).await?;
+    Ok(snapshot)
+}
+
+/// Requests, checks, identifiers, and the transactions that they lead to; the ids of those that a
+/// command may undo.
+async fn fetch_records(
+    unit: &mut dyn Unit,
+    keys: &Keys,
+    snapshot: &mut Snapshot,
+) -> Result<BTreeSet<TransactionId>, StoreError> {
+    let requests: Vec<_> = keys
+        .requests
+        .union(&keys.original_requests)
+        .copied()
+        .collect();
+    let mut replays = BTreeSet::new();
+    let mut originals = keys.transactions.clone();
+    if !requests.is_empty() {
+        for record in unit.requests(&requests).await? {
+            if matches!(record.subject, Subject::Transaction | Subject::Tombstone) {
+                let id = TransactionId::from_uuid(record.subject_id);
+                if keys.original_requests.contains(&record.key) {
+                    originals.insert(id);
+                } else {
+                    replays.insert(id);
+                }
+            }
+            snapshot.requests.insert(record.key, record);
+        }
+    }
+    let checks: Vec<_> = keys.checks.union(&keys.original_checks).cloned().collect();
+    if !checks.is_empty() {
+        for record in unit.checks(&checks).await? {
+            if keys.original_checks.contains(&record.key) {
+                originals.insert(record.transaction);
+            }
+            snapshot.checks.insert(record.key.clone(), record);
+        }
+    }
+    if !keys.identifiers.is_empty() {
+        let hashes: Vec<_> = keys.identifiers.iter().copied().collect();
+        snapshot
+            .identifiers
+            .extend(unit.identifiers(&hashes).await?);
+    }
+    let mut ids: Vec<_> = replays.union(&originals).copied().collect();
+    while !ids.is_empty() {
+        let found = unit.transactions(&ids).await?;
+        // What undid an original by reference is the answer to undoing it again.
+        ids = found
+            .iter()
+            .filter_map(|transaction| transaction.open.reversed_by)
+            .collect();
+        ids.retain(|id| !snapshot.transactions.contains_key(id));
+        snapshot
+            .transactions
+            .extend(found.into_iter().map(|found| (found.id, found)));
+    }
+    Ok(originals)
+}
+
+async fn fetch_members(
+    unit: &mut dyn Unit,
+    keys: &Keys,
+    originals: &BTreeSet<TransactionId>,
+    snapshot: &mut Snapshot,
+) -> Result<Vec<MemberBook>, StoreError> {
+    let mut ids: BTreeSet<MemberId> = keys.members.keys().copied().collect();
+    let behind = |id| snapshot.transactions.get(id).and_then(|found| found.member);
+    ids.extend(originals.iter().filter_map(behind));
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = ids.into_iter().collect();
+    unit.members(&ids).await
+}
+
+async fn fetch_lots(
+    unit: &mut dyn Unit,
+    keys: &Keys,
+    now: Timestamp,
+    wanted: &Wanted,
+    originals: &BTreeSet<TransactionId>,
+    books: Vec<MemberBook>,
+    snapshot: &mut Snapshot,
+) -> Result<(), StoreError> {
+    let mut touched: HashSet<MemberId> = HashSet::new();
+    let mut by_id: BTreeSet<(LotId, MemberId)> = BTreeSet::new();
+    for id in originals {
+        let Some(found) = snapshot.transactions.get(id) else {
+            continue;
+        };
+        let Some(member) = found.member else { continue };
+        touched.insert(member);
+        let lots = found.issued().into_iter().chain(found.spent());
+        by_id.extend(lots.map(|slice| (slice.lot.id, member)));
+    }
+
+    let mut demands = Vec::new();
+    let mut in_debt = Vec::new();
+    let mut members: HashMap<MemberId, MemberBook> = HashMap::with_capacity(books.len());
+    for book in books {
+        let draws = keys.members.get(&book.id).copied().unwrap_or_default();
+        if wanted.wants_all_lots(book.id) {
+            demands.push(LotDemand {
+                member: book.id,
+                limit: i64::MAX,
+            });
+        } else if draws > 0 || book.is_due(now) || touched.contains(&book.id) {
+            let draws = i64::try_from(draws).unwrap_or(i64::MAX);
+            let limit = draws
+                .saturating_mul(LOTS_PER_DRAW)
+                .saturating_add(FIRST_LOTS);
+            demands.push(LotDemand {
+                member: book.id,
+                limit,
+            });
+        }
+        if !book.totals.debt.is_zero() {
+            in_debt.push(book.id);
+        }
+        members.insert(book.id, book);
+    }
+    if !demands.is_empty() {
+        for (member, lot) in unit.live_lots(&demands).await? {
+            if let Some(book) = members.get_mut(&member) {
+                book.lots.insert(lot.id, lot);
+            }
+        }
+    }
+    for demand in &demands {
+        if let Some(book) = members.get_mut(&demand.member) {
+            book.known = known(book, demand.limit);
+        }
+    }
+    by_id.retain(|(lot, member)| {
+        members
+            .get(member)
+            .is_some_and(|book| !book.lots.contains_key(lot))
+    });
+    if !by_id.is_empty() {
+        let ids: Vec<_> = by_id.into_iter().collect();
+        for (member, lot) in unit.lots(&ids).await? {
+            if let Some(book) = members.get_mut(&member) {
+                book.lots.insert(lot.id, lot);
+            }
+        }
+    }
+    if !in_debt.is_empty() {
+        for debt in unit.debts(&in_debt).await? {
+            if let Some(book) = members.get_mut(&debt.member) {
+                book.debts.insert(debt.issuer, debt.points);
+            }
+        }
+    }
+    snapshot.members = members;
+    Ok(())
+}
+
+/// Which lots are known after the first `limit` with available points were fetched.
+fn known(book: &MemberBook, limit: i64) -> Known {
+    let spendable = book.spendable();
+    match spendable.last() {
+        Some(last) if i64::try_from(spendable.len()).is_ok_and(|count| count >= limit) => {
+            Known::UpTo(last.expires_at, last.id)
+        }
+        _ => Known::All,
+    }
+}
+
+async fn fetch_positions(
+    unit: &mut dyn Unit,
+    rulebook: &Rulebook,
+    now: Timestamp,
+    keys: &Keys,
+    wanted: &Wanted,
+    snapshot: &mut Snapshot,
+) -> Result<(), StoreError> {
+    let mut parties: BTreeSet<(Party, &'static str)> = wanted.positions.clone();
+    parties.extend(
+        keys.positions
+            .iter()
+            .map(|(partner, code)| (Party::Partner(*partner), *code)),
+    );
+    let mut issuers: BTreeSet<Party> = keys.partners.iter().map(|id| Party::Partner(*id)).collect();
+    for book in snapshot.members.values() {
+        issuers.extend(book.lots.values().map(|lot| lot.issuer));
+    }
+    for issuer in issuers {
+        for currency in rulebook.currencies() {
+            if rulebook.limit(issuer, currency, now).is_some() {
+                parties.insert((issuer, currency.code()));
+            }
+        }
+    }
+    let wanted: Vec<(Party, Currency)> = parties
+        .into_iter()
+        .filter_map(|(party, code)| Some((party, Currency::from_code(code)?)))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    snapshot
+        .positions
+        .extend(wanted.iter().map(|key| (*key, Default::default())));
+    snapshot.positions.extend(unit.positions(&wanted).await?);
+    Ok(())
+}

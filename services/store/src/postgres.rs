@@ -1,0 +1,378 @@
+//! The PostgreSQL engine: the reference.
+//!
+//! Sets of rows go in as arrays, one per column. The open window is locked by an advisory lock of
+//! the transaction: shared by batches, alone by a cut; such locks queue fairly, so that a cut waits
+//! for the batches that were there before it and for no others. Units begin, commit and roll back
+//! by statements of our own, and a connection on which that did not come to its end is closed, not
+//! given back: sqlx 0.9.0 can put a connection with an open transaction back into its pool.
+//! Compare with [`crate::sqlite`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+use crate::codec::{Cell, Columns, Mismatch, Rows, Type, row};
+use crate::error::StoreError;
+use crate::migrate;
+use crate::open::PoolSettings;
+use crate::session::{Engine, Read, Session};
+use crate::statements::{self as sql, Statement};
+use crate::traits::WindowLock;
+
+/// The advisory lock that stands for the open window: "coalwind" in ASCII.
+const WINDOW_LOCK_KEY: i64 = 0x636f_616c_7769_6e64;
+
+/// Statements that a connection keeps prepared: all there are, and room.
+const PREPARED_STATEMENTS: usize = 256;
+
+/// A connection that rested for longer than this is asked whether it still is one.
+const TRUSTED_REST: Duration = Duration::from_secs(5);
+
+row!(PgRow);
+
+/// The books in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    /// Connections of units: one of their own for each that may be at work.
+    units: PgPool,
+    /// Connections of readers and scans.
+    readers: PgPool,
+    /// How to connect.
+    options: PgConnectOptions,
+    /// What a unit begins with, up to the lock.
+    begin_unit: Arc<str>,
+}
+
+impl PostgresStore {
+    /// The database at `url` (`postgres://user:password@host:port/database`). Connects when first
+    /// used, and again whenever it has to.
+    ///
+    /// # Errors
+    ///
+    /// `Unsuitable` where the URL is none.
+    pub fn connect(url: &str, settings: &PoolSettings) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url
+            .parse()
+            .map_err(|error| StoreError::Unsuitable(format!("not a PostgreSQL URL: {error}")))?;
+        let options = options
+            .application_name("coalition")
+            .statement_cache_capacity(PREPARED_STATEMENTS)
+            .disable_statement_logging();
+        let pool = |connections: u32, acquire_timeout: Duration| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(acquire_timeout)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > TRUSTED_REST {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
+        };
+        let statement_ms = settings.statement_timeout.as_millis();
+        let lock_ms = settings.lock_timeout.as_millis();
+        // Plans of readers know the values they are for. Those of units are made once: they look
+        // up by key, whatever the tables hold, and a plan made while a table was empty must not
+        // scan it when it is not.
+        let begin_unit = format!(
+            "begin isolation level read committed; \
+             set local statement_timeout = {statement_ms}; set local lock_timeout = {lock_ms}; \
+             set local plan_cache_mode = force_generic_plan; set local jit = off; \
+             set local enable_seqscan = off; set local enable_hashjoin = off; \
+             set local enable_mergejoin = off; "
+        );
+        let prepare_reader: Arc<str> = format!(
+            "set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; \
+             set plan_cache_mode = force_custom_plan; set jit = off"
+        )
+        .into();
+        let units = pool(settings.units, settings.unit_timeout).connect_lazy_with(options.clone());
+        let readers = pool(settings.readers, settings.reader_timeout)
+            .after_connect(move |connection, _| {
+                let prepare = AssertSqlSafe(Arc::clone(&prepare_reader));
+                Box::pin(async move {
+                    sqlx::raw_sql(prepare).execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options.clone());
+        Ok(Self {
+            units,
+            readers,
+            options,
+            begin_unit: begin_unit.into(),
+        })
+    }
+
+    async fn open(&self, pool: &PgPool, begin: Arc<str>) -> Result<PostgresSession, StoreError> {
+        let connection = pool.acquire().await.map_err(failure)?;
+        let mut session = PostgresSession::new(connection);
+        session.is_open = true;
+        session.run(begin).await?;
+        Ok(session)
+    }
+}
+
+impl Engine for PostgresStore {
+    type Session = PostgresSession;
+
+    async fn begin(&self, lock: WindowLock) -> Result<PostgresSession, StoreError> {
+        let lock = match lock {
+            WindowLock::Shared => "pg_advisory_xact_lock_shared",
+            WindowLock::Exclusive => "pg_advisory_xact_lock",
+        };
+        let begin = format!("{}select {lock}({WINDOW_LOCK_KEY})", self.begin_unit);
+        self.open(&self.units, begin.into()).await
+    }
+
+    async fn ask(&self) -> Result<PostgresSession, StoreError> {
+        let connection = self.readers.acquire().await.map_err(failure)?;
+        Ok(PostgresSession::new(connection))
+    }
+
+    async fn snapshot(&self) -> Result<PostgresSession, StoreError> {
+        let begin = "begin isolation level repeatable read read only";
+        self.open(&self.readers, begin.into()).await
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        // A connection of its own: a migration that fails leaves its lock behind.
+        let mut connection = self.options.connect().await.map_err(failure)?;
+        migrate::run(&migrate::PORTABLE, &mut connection, failure).await?;
+        migrate::run(&migrate::POSTGRES, &mut connection, failure).await?;
+        connection.close().await.map_err(failure)
+    }
+
+    async fn close(&self) {
+        self.units.close().await;
+        self.readers.close().await;
+    }
+}
+
+/// A connection to PostgreSQL at work.
+pub struct PostgresSession {
+    connection: Option<PoolConnection<Postgres>>,
+    /// Whether a transaction may be open on it.
+    is_open: bool,
+    /// Whether a statement of the transaction has failed: then it cannot be committed.
+    has_failed: bool,
+    /// Whether the connection is better closed than given back.
+    is_suspect: bool,
+}
+
+impl PostgresSession {
+    fn new(connection: PoolConnection<Postgres>) -> Self {
+        let connection = Some(connection);
+        Self {
+            connection,
+            is_open: false,
+            has_failed: false,
+            is_suspect: false,
+        }
+    }
+
+    /// The connection, until the session has ended.
+    fn connection(&mut self) -> Result<&mut PoolConnection<Postgres>, StoreError> {
+        self.connection
+            .as_mut()
+            .ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    }
+
+    /// Runs statements that answer nothing.
+    async fn run(&mut self, statements: Arc<str>) -> Result<(), StoreError> {
+        let connection = self.connection()?;
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
+        let outcome = statements.execute(&mut **connection).await;
+        self.watch(outcome).map(|_| ())
+    }
+
+    /// Remembers failures.
+    fn watch<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        outcome.map_err(|error| {
+            let error = failure(error);
+            self.has_failed = true;
+            self.is_suspect |= matches!(error, StoreError::Unavailable(_));
+            error
+        })
+    }
+}
+
+impl Session for PostgresSession {
+    const LIVE_LOTS: &'static Statement = &sql::POSTGRES_LIVE_LOTS;
+
+    async fn fetch<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        if statement.is_set() && rows.len() == 0 {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_with(
+            AssertSqlSafe(statement.postgres()),
+            arguments(statement, rows)?,
+        );
+        let outcome = query.fetch_all(&mut **self.connection()?).await;
+        let found = self.watch(outcome)?;
+        found
+            .iter()
+            .map(|row| read(&mut Columns::new(row)))
+            .collect()
+    }
+
+    async fn execute(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+    ) -> Result<u64, StoreError> {
+        if statement.is_set() && rows.len() == 0 {
+            return Ok(0);
+        }
+        let query = sqlx::query_with(
+            AssertSqlSafe(statement.postgres()),
+            arguments(statement, rows)?,
+        );
+        let outcome = query.execute(&mut **self.connection()?).await;
+        self.watch(outcome).map(|done| done.rows_affected())
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        if self.has_failed {
+            // PostgreSQL would answer such a commit with a rollback, and call it a success.
+            self.rollback().await?;
+            return Err(StoreError::Conflict);
+        }
+        let connection = self.connection()?;
+        let outcome = sqlx::raw_sql("commit").execute(&mut **connection).await;
+        outcome.map_err(commit_failure)?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    async fn rollback(mut self) -> Result<(), StoreError> {
+        self.run("rollback".into()).await?;
+        self.is_open = false;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresSession {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.connection.take()
+            && (self.is_open || self.is_suspect)
+        {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// The arguments of a statement: an array per column of a set, or each value by itself.
+fn arguments(statement: &Statement, rows: Rows) -> Result<PgArguments, StoreError> {
+    let is_set = statement.is_set();
+    let (width, mut cells, last) = rows.into_parts();
+    let mut arguments = PgArguments::default();
+    let (columns, rest) = statement
+        .types()
+        .split_at_checked(width)
+        .ok_or(Mismatch)
+        .map_err(encode)?;
+    for (place, kind) in columns.iter().enumerate() {
+        let column = cells.iter_mut().skip(place).step_by(width);
+        let column = column.map(|cell| std::mem::replace(cell, Cell::Null));
+        add(&mut arguments, *kind, column, is_set)?;
+    }
+    if let (Some(kind), Some(last)) = (rest.first(), last) {
+        add(&mut arguments, *kind, std::iter::once(last), false)?;
+    }
+    Ok(arguments)
+}
+
+fn add(
+    arguments: &mut PgArguments,
+    kind: Type,
+    cells: impl Iterator<Item = Cell>,
+    is_set: bool,
+) -> Result<(), StoreError> {
+    macro_rules! add {
+        ($kind:ty) => {{
+            let values = cells
+                .map(Option::<$kind>::try_from)
+                .collect::<Result<Vec<_>, _>>();
+            let mut values = values.map_err(encode)?;
+            if is_set {
+                arguments.add(values)
+            } else {
+                arguments.add(values.pop().flatten())
+            }
+        }};
+    }
+    let added = match kind {
+        Type::Uuid => add!(uuid::Uuid),
+        Type::Big => add!(i64),
+        Type::Integer => add!(i32),
+        Type::Small => add!(i16),
+        Type::Boolean => add!(bool),
+        Type::Text => add!(String),
+        Type::Bytes => add!(Vec<u8>),
+    };
+    added.map_err(|error| StoreError::Database(sqlx::Error::Encode(error)))
+}
+
+fn encode(mismatch: Mismatch) -> StoreError {
+    StoreError::Database(sqlx::Error::Encode(mismatch.into()))
+}
+
+/// What a failure of a statement means: nothing of the transaction is stored.
+fn failure(error: sqlx::Error) -> StoreError {
+    let Some(refusal) = error.as_database_error() else {
+        return if is_lost(&error) {
+            StoreError::Unavailable(error)
+        } else {
+            StoreError::Database(error)
+        };
+    };
+    match refusal.code().as_deref().unwrap_or_default() {
+        // unique_violation; serialization_failure, deadlock_detected.
+        "23505" | "40001" | "40P01" => StoreError::Conflict,
+        // lock_not_available, query_canceled: somebody else takes too long.
+        // read_only_sql_transaction: what was the primary is a standby now.
+        // too_many_connections.
+        "55P03" | "57014" | "25006" | "53300" => StoreError::Unavailable(error),
+        code if is_going_away(code) => StoreError::Unavailable(error),
+        // undefined_table.
+        "42P01" => StoreError::Unsuitable(migrate::NO_SCHEMA.into()),
+        // invalid_catalog_name, invalid_password, invalid_authorization_specification.
+        "3D000" | "28P01" | "28000" => StoreError::Unsuitable(refusal.message().to_owned()),
+        _ => StoreError::Database(error),
+    }
+}
+
+/// What a failure of a commit means: stored or not, where the connection was lost.
+fn commit_failure(error: sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    if is_lost(&error) || code.is_some_and(|code| is_going_away(&code)) {
+        return StoreError::UnknownCommit(error);
+    }
+    failure(error)
+}
+
+/// Whether there was no connection, or there is none any more.
+const fn is_lost(error: &sqlx::Error) -> bool {
+    use sqlx::Error as E;
+    matches!(
+        error,
+        E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed
+    )
+}
+
+/// Connection exceptions, and servers that shut down, crashed or start up.
+fn is_going_away(code: &str) -> bool {
+    code.starts_with("08") || code.starts_with("57P")
+}

@@ -1,0 +1,103 @@
+//! What the two engines have to offer the rest of this crate: run a statement, hold a lock.
+//!
+//! [`Engine`] opens sessions, [`Session`] runs statements; `unit`, `reader` and `scan` are written
+//! once on top of them. The statements stand in `statements`; an engine adds how a set of rows gets
+//! into one, how the open window is locked, and what its errors mean. Deliberately absent: anything
+//! that knows what a row says.
+
+use std::future::Future;
+
+use coalition_ledger::time::Timestamp;
+
+use crate::codec::{Columns, Rows};
+use crate::error::StoreError;
+use crate::statements::Statement;
+use crate::traits::WindowLock;
+
+/// Reads one row of a statement's answer.
+pub(crate) type Read<T> = fn(&mut Columns<'_>) -> Result<T, StoreError>;
+
+/// A connection at work. Dropped inside a transaction, nothing of that transaction is stored.
+pub(crate) trait Session: Send + 'static {
+    /// How this engine finds live lots: the one fetch that the engines cannot put the same way.
+    const LIVE_LOTS: &'static Statement;
+
+    /// Runs a statement and reads its answer. An empty set of rows is answered by nothing.
+    fn fetch<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+    ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
+
+    /// Runs a statement and counts the rows it wrote.
+    fn execute(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Makes a transaction durable.
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives a transaction up, or ends one that only read.
+    fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A database.
+pub(crate) trait Engine: Send + Sync + 'static {
+    /// Its connections.
+    type Session: Session;
+
+    /// A session in a transaction that may write and that holds the open window.
+    fn begin(
+        &self,
+        lock: WindowLock,
+    ) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
+
+    /// A session for single questions, each of which sees what is committed.
+    fn ask(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
+
+    /// A session that sees everything as of one instant.
+    fn snapshot(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
+
+    /// Brings the schema up to date.
+    fn migrate(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Closes all connections.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Runs a statement on one row of arguments that answers with at most one row.
+pub(crate) async fn fetch_one<S: Session, T: Send>(
+    session: &mut S,
+    statement: &'static Statement,
+    rows: Rows,
+    read: Read<T>,
+) -> Result<Option<T>, StoreError> {
+    Ok(session
+        .fetch(statement, rows, read)
+        .await?
+        .into_iter()
+        .next())
+}
+
+/// Runs a statement that must write a row for each row given: a short count is a conflict.
+pub(crate) async fn write_all<S: Session>(
+    session: &mut S,
+    statement: &'static Statement,
+    rows: Rows,
+) -> Result<(), StoreError> {
+    let expected = rows.len() as u64;
+    if session.execute(statement, rows).await? == expected {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
+}
+
+/// A new id, for what a store itself lays down: the network and its first window.
+pub(crate) fn mint(now: Timestamp) -> uuid::Uuid {
+    let [a, b, c, d, e, f, ..] = uuid::Uuid::new_v4().into_bytes();
+    coalition_ledger::ids::IdMint::new([a, b, c, d, e, f]).mint(now)
+}

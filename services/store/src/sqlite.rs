@@ -1,0 +1,431 @@
+//! The SQLite engine: what makes one command enough.
+//!
+//! Sets of rows go in as `values`, in chunks of a few sizes so that every text stays prepared. One
+//! connection writes, so that a unit holds the open window by being the one at work, shared or not;
+//! a few others read, each from the snapshot that WAL gives it. Every commit is synced. One process
+//! has the file, by a lock beside it: the connection that writes must be the only one. Compare with
+//! [`crate::postgres`].
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::codec::{Cell, Columns, Rows, row};
+use crate::error::StoreError;
+use crate::migrate;
+use crate::open::PoolSettings;
+use crate::session::{Engine, Read, Session};
+use crate::statements::{self as sql, CHUNK_ROWS, Statement};
+use crate::traits::WindowLock;
+
+/// Statements that a connection keeps prepared: all there are, in all sizes, and room.
+const PREPARED_STATEMENTS: usize = 512;
+/// How long a connection waits for a lock of the file; only another program can hold one for long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages of the file that the writer keeps in memory, in KiB.
+const WRITER_CACHE_KIB: u32 = 64 * 1024;
+/// Pages of the file that each reader keeps in memory, in KiB.
+const READER_CACHE_KIB: u32 = 8 * 1024;
+/// Pages that gather in the log before they are copied to their places: each is then copied once
+/// for many commits.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// What the log is cut to after a checkpoint, in bytes.
+const LOG_LIMIT_BYTES: u32 = 64 * 1024 * 1024;
+/// Rows that wait between SQLite's thread and ours.
+const ROWS_IN_FLIGHT: usize = 1_024;
+
+row!(SqliteRow);
+
+/// The books in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Arc<Mutex<Writer>>,
+    readers: SqlitePool,
+    /// How long a unit waits for the one before it.
+    unit_timeout: Duration,
+    /// Held as long as the store is there: this process has the file.
+    _lock: File,
+}
+
+/// The one connection that writes.
+#[derive(Debug)]
+struct Writer {
+    /// The connection; none before it is first needed again, and when the store is closed.
+    connection: Option<SqliteConnection>,
+    options: SqliteConnectOptions,
+    /// Whether a transaction may be open on it that nobody holds any more.
+    is_open: bool,
+    is_closed: bool,
+}
+
+impl SqliteStore {
+    /// The database in the file at `path`, created if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// `Unsuitable` where another process has the file open.
+    pub async fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(PREPARED_STATEMENTS)
+            .row_buffer_size(ROWS_IN_FLIGHT)
+            .pragma("temp_store", "memory")
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+            .pragma("journal_size_limit", LOG_LIMIT_BYTES.to_string())
+            .disable_statement_logging();
+        let cache = |kib: u32| format!("-{kib}");
+        let writing = options
+            .clone()
+            .pragma("cache_size", cache(WRITER_CACHE_KIB));
+        let reading = options
+            .pragma("cache_size", cache(READER_CACHE_KIB))
+            .pragma("query_only", "on");
+        let connection = writing.connect().await.map_err(failure)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(settings.readers)
+            .acquire_timeout(settings.reader_timeout)
+            .test_before_acquire(false)
+            .connect_lazy_with(reading);
+        let writer = Writer {
+            connection: Some(connection),
+            options: writing,
+            is_open: false,
+            is_closed: false,
+        };
+        let writer = Arc::new(Mutex::new(writer));
+        Ok(Self {
+            writer,
+            readers,
+            unit_timeout: settings.unit_timeout,
+            _lock: lock,
+        })
+    }
+
+    /// The writer, once the unit before has ended.
+    async fn writer(&self) -> Result<OwnedMutexGuard<Writer>, StoreError> {
+        let writer = Arc::clone(&self.writer).lock_owned();
+        // This bounds a wait for a turn, not a database future: nothing is under way yet.
+        let writer = tokio::time::timeout(self.unit_timeout, writer).await;
+        let mut writer = writer.map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?;
+        writer.recover().await?;
+        Ok(writer)
+    }
+}
+
+/// Takes the lock that says whose file this is.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(PathBuf::from(name));
+    let file = file.map_err(|error| {
+        StoreError::Unsuitable(format!("{} cannot be opened: {error}", path.display()))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unsuitable(format!(
+            "{} is open in another process; a SQLite file belongs to one process: stop the other, \
+             or use PostgreSQL",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(StoreError::Unsuitable(format!(
+            "{} cannot be locked: {error}",
+            path.display()
+        ))),
+    }
+}
+
+impl Writer {
+    /// Ends what a unit that was dropped half way has left behind. Statements run in the order in
+    /// which they were given, so whatever was under way is done by then.
+    async fn recover(&mut self) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Unavailable(sqlx::Error::PoolClosed));
+        }
+        if let Some(connection) = &mut self.connection
+            && self.is_open
+        {
+            // Refused where the transaction has ended: that is what is wanted.
+            let outcome = sqlx::query("rollback").execute(&mut *connection).await;
+            if outcome.is_err_and(|error| error.as_database_error().is_none()) {
+                self.connection = None;
+            }
+        }
+        self.is_open = false;
+        if self.connection.is_none() {
+            self.connection = Some(self.options.connect().await.map_err(failure)?);
+        }
+        Ok(())
+    }
+}
+
+impl Engine for SqliteStore {
+    type Session = SqliteSession;
+
+    async fn begin(&self, _lock: WindowLock) -> Result<SqliteSession, StoreError> {
+        let mut writer = self.writer().await?;
+        writer.is_open = true;
+        let mut session = SqliteSession::new(Handle::Writer(writer));
+        session.run("begin immediate").await?;
+        Ok(session)
+    }
+
+    async fn ask(&self) -> Result<SqliteSession, StoreError> {
+        let connection = self.readers.acquire().await.map_err(failure)?;
+        Ok(SqliteSession::new(Handle::Reader {
+            connection: Some(connection),
+            is_open: false,
+        }))
+    }
+
+    async fn snapshot(&self) -> Result<SqliteSession, StoreError> {
+        let connection = self.readers.acquire().await.map_err(failure)?;
+        let handle = Handle::Reader {
+            connection: Some(connection),
+            is_open: true,
+        };
+        let mut session = SqliteSession::new(handle);
+        session.run("begin deferred").await?;
+        Ok(session)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        let connection = writer.connection.as_mut();
+        let connection = connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))?;
+        migrate::run(&migrate::SQLITE, connection, failure).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        let mut writer = self.writer.lock().await;
+        writer.is_closed = true;
+        if let Some(connection) = writer.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+}
+
+/// A connection to SQLite at work.
+pub struct SqliteSession {
+    handle: Handle,
+    /// Whether a statement of the transaction has failed: then it must not be committed.
+    has_failed: bool,
+}
+
+enum Handle {
+    Writer(OwnedMutexGuard<Writer>),
+    Reader {
+        connection: Option<PoolConnection<Sqlite>>,
+        /// Whether a transaction may be open on it.
+        is_open: bool,
+    },
+}
+
+impl SqliteSession {
+    const fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            has_failed: false,
+        }
+    }
+
+    /// The connection, until the session has ended.
+    fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        let connection = match &mut self.handle {
+            Handle::Writer(writer) => writer.connection.as_mut(),
+            Handle::Reader { connection, .. } => connection.as_deref_mut(),
+        };
+        connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    }
+
+    /// Runs a statement that answers nothing.
+    async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        let outcome = sqlx::query(statement).execute(self.connection()?).await;
+        self.watch(outcome).map(|_| ())
+    }
+
+    /// Remembers failures.
+    fn watch<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        self.has_failed |= outcome.is_err();
+        outcome.map_err(failure)
+    }
+
+    fn ended(&mut self) {
+        match &mut self.handle {
+            Handle::Writer(writer) => writer.is_open = false,
+            Handle::Reader { is_open, .. } => *is_open = false,
+        }
+    }
+}
+
+impl Session for SqliteSession {
+    const LIVE_LOTS: &'static Statement = &sql::SQLITE_LIVE_LOTS;
+
+    async fn fetch<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut all = Vec::new();
+        for (text, arguments) in runs(statement, rows)? {
+            let query = sqlx::query_with(AssertSqlSafe(text), arguments);
+            let outcome = query.fetch_all(self.connection()?).await;
+            for row in self.watch(outcome)? {
+                all.push(read(&mut Columns::new(&row))?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn execute(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+    ) -> Result<u64, StoreError> {
+        let mut written = 0_u64;
+        for (text, arguments) in runs(statement, rows)? {
+            let query = sqlx::query_with(AssertSqlSafe(text), arguments);
+            let outcome = query.execute(self.connection()?).await;
+            written = written.saturating_add(self.watch(outcome)?.rows_affected());
+        }
+        Ok(written)
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        if self.has_failed {
+            // SQLite would store what succeeded before the failure.
+            self.rollback().await?;
+            return Err(StoreError::Conflict);
+        }
+        let outcome = sqlx::query("commit").execute(self.connection()?).await;
+        outcome.map_err(commit_failure)?;
+        self.ended();
+        Ok(())
+    }
+
+    async fn rollback(mut self) -> Result<(), StoreError> {
+        self.run("rollback").await?;
+        self.ended();
+        Ok(())
+    }
+}
+
+impl Drop for SqliteSession {
+    fn drop(&mut self) {
+        // What a writer leaves open, the next unit ends.
+        if let Handle::Reader {
+            connection,
+            is_open: true,
+        } = &mut self.handle
+            && let Some(mut connection) = connection.take()
+        {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// The texts and arguments by which a statement runs: one for each chunk of a set.
+fn runs(statement: &Statement, rows: Rows) -> Result<Vec<(Arc<str>, SqliteArguments)>, StoreError> {
+    let is_set = statement.is_set();
+    let mut left = rows.len();
+    let (width, cells, last) = rows.into_parts();
+    let mut cells = cells.into_iter();
+    if !is_set {
+        return Ok(vec![(statement.sqlite(0), arguments(cells)?)]);
+    }
+    let mut runs = Vec::new();
+    for (chunk, size) in CHUNK_ROWS.into_iter().enumerate() {
+        while left >= size {
+            let row_cells = cells.by_ref().take(size.saturating_mul(width));
+            let arguments = arguments(row_cells.chain(last.clone()))?;
+            runs.push((statement.sqlite(chunk), arguments));
+            left -= size;
+        }
+    }
+    Ok(runs)
+}
+
+fn arguments(cells: impl Iterator<Item = Cell>) -> Result<SqliteArguments, StoreError> {
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(cells.size_hint().0, 0);
+    for cell in cells {
+        let added = match cell {
+            Cell::Null => arguments.add(None::<i64>),
+            Cell::Uuid(id) => arguments.add(id),
+            Cell::Big(number) => arguments.add(number),
+            Cell::Integer(number) => arguments.add(number),
+            Cell::Small(number) => arguments.add(number),
+            Cell::Boolean(value) => arguments.add(value),
+            Cell::Text(text) => arguments.add(text),
+            Cell::Bytes(bytes) => arguments.add(bytes),
+        };
+        added.map_err(|error| StoreError::Database(sqlx::Error::Encode(error)))?;
+    }
+    Ok(arguments)
+}
+
+/// What a failure of a statement means: nothing of the transaction is stored.
+fn failure(error: sqlx::Error) -> StoreError {
+    use sqlx::Error as E;
+    if matches!(
+        error,
+        E::Io(_) | E::WorkerCrashed | E::PoolTimedOut | E::PoolClosed
+    ) {
+        return StoreError::Unavailable(error);
+    }
+    let Some(refusal) = error.as_database_error() else {
+        return StoreError::Database(error);
+    };
+    if refusal.is_unique_violation() {
+        return StoreError::Conflict;
+    }
+    match primary_code(&error) {
+        // SQLITE_BUSY, SQLITE_LOCKED: another program has the file.
+        Some(5 | 6) => StoreError::Unavailable(error),
+        // SQLITE_CORRUPT, SQLITE_NOTADB.
+        Some(11 | 26) => StoreError::Damaged(refusal.message().to_owned()),
+        // SQLITE_ERROR: told apart by its text alone.
+        Some(1) if refusal.message().starts_with("no such table") => {
+            StoreError::Unsuitable(migrate::NO_SCHEMA.into())
+        }
+        _ => StoreError::Database(error),
+    }
+}
+
+/// What a failure of a commit means: stored or not, where the file did not take it.
+fn commit_failure(error: sqlx::Error) -> StoreError {
+    // SQLITE_IOERR, SQLITE_FULL.
+    if matches!(error, sqlx::Error::WorkerCrashed) || matches!(primary_code(&error), Some(10 | 13))
+    {
+        return StoreError::UnknownCommit(error);
+    }
+    failure(error)
+}
+
+/// SQLite's result code, without what extends it.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<u32>().ok().map(|code| code & 0xff)
+}

@@ -1,0 +1,468 @@
+//! Every statement of the store, once, in the SQL that both engines speak.
+//!
+//! A statement about a set of rows has `{rows}` where the set comes in: `select * from
+//! unnest($1::uuid[], …)` on PostgreSQL, `values (?, …), …` on SQLite. Columns of such a set are
+//! called `k_…` (keys) or `v_…` (values), so that the columns of tables need no prefix. A statement
+//! about single values numbers them `$1`, `$2`, … Types are listed in the order of the values.
+//!
+//! Statements of a unit look up by key, whatever the tables hold: no scans, no locks over sets, no
+//! joins of tables that are not distributed by the same column. Tests hold them to it.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::codec::Type::{self, Big, Boolean, Bytes, Integer, Small, Text, Uuid};
+
+/// Most rows that one statement takes on SQLite, and the sizes into which larger and smaller sets
+/// are cut: few enough that every text is prepared once and stays so.
+pub(crate) const CHUNK_ROWS: [usize; 4] = [128, 32, 8, 1];
+
+/// A statement.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    sql: &'static str,
+    types: &'static [Type],
+    postgres: OnceLock<Arc<str>>,
+    sqlite: [OnceLock<Arc<str>>; CHUNK_ROWS.len()],
+}
+
+impl Statement {
+    const fn new(sql: &'static str, types: &'static [Type]) -> Self {
+        Self {
+            sql,
+            types,
+            postgres: OnceLock::new(),
+            sqlite: [const { OnceLock::new() }; CHUNK_ROWS.len()],
+        }
+    }
+
+    /// The types of a row, or of `$1`, `$2`, …; and then of `{last}`.
+    pub(crate) const fn types(&self) -> &'static [Type] {
+        self.types
+    }
+
+    /// Whether it takes a set of rows.
+    pub(crate) fn is_set(&self) -> bool {
+        self.sql.contains("{rows}")
+    }
+
+    /// Its text for PostgreSQL.
+    pub(crate) fn postgres(&self) -> Arc<str> {
+        let text = self.postgres.get_or_init(|| {
+            let rows = self.sql.contains("{last}").then(|| self.types.split_last());
+            let types = rows.flatten().map_or(self.types, |(_, rows)| rows);
+            let arrays = types.iter().enumerate().map(|(place, kind)| {
+                let kind = match kind {
+                    Uuid => "uuid",
+                    Big => "bigint",
+                    Integer => "integer",
+                    Small => "smallint",
+                    Boolean => "boolean",
+                    Text => "text",
+                    Bytes => "bytea",
+                };
+                format!("${}::{kind}[]", place + 1)
+            });
+            let arrays = arrays.collect::<Vec<_>>().join(", ");
+            self.sql
+                .replace("{rows}", &format!("select * from unnest({arrays})"))
+                .replace("{last}", &format!("${}", types.len() + 1))
+                .into()
+        });
+        Arc::clone(text)
+    }
+
+    /// Its text for SQLite, for the size of set at `chunk` in [`CHUNK_ROWS`].
+    ///
+    /// The values of a set are not numbered: SQLite looks a number up in the list of all numbers.
+    pub(crate) fn sqlite(&self, chunk: usize) -> Arc<str> {
+        let render = || {
+            let last = usize::from(self.sql.contains("{last}"));
+            let row = format!("({})", vec!["?"; self.types.len() - last].join(", "));
+            let rows = CHUNK_ROWS.get(chunk).copied().unwrap_or(1);
+            self.sql
+                .replace("{rows}", &format!("values {}", vec![row; rows].join(", ")))
+                .replace("{last}", "?")
+                .into()
+        };
+        self.sqlite
+            .get(chunk)
+            .map_or_else(render, |text| Arc::clone(text.get_or_init(render)))
+    }
+}
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident($($kind:ident),*) = $($sql:expr),+;)+) => {
+        $($(#[$doc])* pub(crate) static $name: Statement =
+            Statement::new(concat!($($sql),+), &[$($kind),*]);)+
+
+        /// All of them, by name.
+        #[cfg(test)]
+        pub(crate) static ALL: &[(&str, &Statement)] = &[$((stringify!($name), &$name)),+];
+    };
+}
+
+macro_rules! request {
+    () => {
+        "id, scope, subject_id, member_id, subject, fingerprint"
+    };
+}
+macro_rules! check {
+    () => {
+        "partner_id, kind, check_id, transaction_id, member_id"
+    };
+}
+macro_rules! identifier {
+    () => {
+        "hash, member_id, kind, masked"
+    };
+}
+macro_rules! member {
+    () => {
+        "id, last_transaction_id, version, pending, available, held, debt, \
+             next_expiry_us, next_expiry_points, next_maturity_us, status"
+    };
+}
+macro_rules! transaction {
+    () => {
+        "id, member_id, partner_id, window_id, agreement_id, original_id, previous_id, \
+             posted_us, occurred_us, points, points_forgiven, points_expired, amount_minor, \
+             balance_pending, balance_available, balance_held, balance_debt, \
+             next_expiry_us, next_expiry_points, kind, declined, channel, offline, currency, \
+             check_id, location, terminal, operator_ref, shift_ref, business_date, \
+             posting, digest, open_points, open_amount_minor, reversed_by"
+    };
+}
+macro_rules! lot {
+    () => {
+        "id, member_id, issuer_id, agreement_id, earned_us, pending_until_us, expires_us, \
+             points, available, pending, held, expired"
+    };
+}
+macro_rules! live {
+    () => {
+        "(available > 0 or (pending > 0 or held > 0))"
+    };
+}
+macro_rules! window {
+    () => {
+        "id, number, state, opened_us, closed_us, last_transaction_id, totals_hash"
+    };
+}
+macro_rules! total {
+    () => {
+        "measure, party, counterparty, unit"
+    };
+}
+macro_rules! position {
+    () => {
+        "party, currency, debits, credits, funds, reserved"
+    };
+}
+macro_rules! partner {
+    () => {
+        "id, code, display_name, kind, status, created_us"
+    };
+}
+macro_rules! agreement {
+    () => {
+        "id, partner_id, counterparty_id, version, state, proposed_by, proposer, \
+             proposed_us, accepter, accepted_us, effective_us, counterparty_accepter, \
+             counterparty_accepted_us, terms"
+    };
+}
+
+statements! {
+    // Fetching for a batch.
+
+    FRAME() =
+        "select windows.id, rulebook_version, clock_us from network join windows on state = 1";
+    REQUESTS(Uuid, Uuid) =
+        "with k (k_id, k_scope) as ({rows}) ",
+        "select ", request!(), " from k join requests on id = k_id and scope = k_scope";
+    CHECKS(Uuid, Small, Text) =
+        "with k (k_partner, k_kind, k_check) as ({rows}) ",
+        "select ", check!(), " from k join checks ",
+        "on partner_id = k_partner and kind = k_kind and check_id = k_check";
+    IDENTIFIERS(Bytes) =
+        "with k (k_hash) as ({rows}) ",
+        "select ", identifier!(), " from k join identifiers on hash = k_hash";
+    TRANSACTIONS(Uuid) =
+        "with k (k_id) as ({rows}) ",
+        "select ", transaction!(), " from k join transactions on id = k_id";
+    MEMBERS(Uuid) =
+        "with k (k_id) as ({rows}) ",
+        "select ", member!(), " from k join members on id = k_id";
+    LOTS(Uuid, Uuid) =
+        "with k (k_id, k_member) as ({rows}) ",
+        "select ", lot!(), " from k join lots on id = k_id and member_id = k_member";
+    /// The first `{last}` available lots of each member, then those with pending or held points:
+    /// a lateral join, because PostgreSQL would run a correlated `in` for every lot there is.
+    POSTGRES_LIVE_LOTS(Uuid, Big) =
+        "with k (k_member) as ({rows}) ",
+        "select ", lot!(), " from k cross join lateral (",
+        "select ", lot!(), " from lots where member_id = k_member and available > 0 ",
+        "and pending is null and held is null order by expires_us, id limit {last}) as first ",
+        "union all ",
+        "select ", lot!(), " from k cross join lateral (",
+        "select ", lot!(), " from lots where member_id = k_member and (pending > 0 or held > 0) ",
+        "and exists (select 1 from members where members.id = k_member ",
+        "and (members.pending > 0 or members.held > 0))) as resting";
+    /// The same: SQLite knows no lateral join, and runs the correlated `in` once per member.
+    SQLITE_LIVE_LOTS(Uuid, Big) =
+        "with k (k_member) as ({rows}) ",
+        "select ", lot!(), " from k join lots on member_id = k_member and id in (",
+        "select first.id from lots as first where first.member_id = k_member ",
+        "and first.available > 0 and first.pending is null and first.held is null ",
+        "order by first.expires_us, first.id limit {last}) ",
+        "union all ",
+        "select ", lot!(), " from k join lots on member_id = k_member ",
+        "and (pending > 0 or held > 0) where exists (select 1 from members ",
+        "where members.id = k_member and (members.pending > 0 or members.held > 0))";
+    DEBTS(Uuid) =
+        "with k (k_member) as ({rows}) ",
+        "select member_id, issuer_id, points from k join debts on member_id = k_member ",
+        "where points > 0";
+    POSITIONS(Uuid, Text) =
+        "with k (k_party, k_currency) as ({rows}) ",
+        "select ", position!(), " from k join positions ",
+        "on party = k_party and currency = k_currency";
+    DUE_MEMBERS(Big, Big) =
+        "select id from members where due_us <= $1 order by due_us limit $2";
+
+    // Writing a batch.
+
+    INSERT_REQUESTS(Uuid, Uuid, Uuid, Uuid, Small, Bytes) =
+        "insert into requests (", request!(), ") {rows}";
+    INSERT_CHECKS(Uuid, Small, Text, Uuid, Uuid) =
+        "insert into checks (", check!(), ") {rows}";
+    DELETE_CHECKS(Uuid, Small, Text) =
+        "with k (k_partner, k_kind, k_check) as ({rows}) delete from checks ",
+        "where (partner_id, kind, check_id) in (select k_partner, k_kind, k_check from k)";
+    INSERT_MEMBERS(Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Big, Big, Small) =
+        "insert into members (id, version, pending, available, held, debt, next_expiry_us, ",
+        "next_expiry_points, next_maturity_us, due_us, enrolled_us, status) {rows}";
+    INSERT_IDENTIFIERS(Bytes, Uuid, Small, Text) =
+        "insert into identifiers (", identifier!(), ") {rows}";
+    INSERT_TRANSACTIONS(
+        Uuid, Uuid, Uuid, Uuid, Uuid, Uuid, Uuid,
+        Big, Big, Big, Big, Big, Big,
+        Big, Big, Big, Big,
+        Big, Big, Small, Small, Small, Boolean, Text,
+        Text, Text, Text, Text, Text, Text,
+        Bytes, Bytes, Big, Big, Uuid
+    ) =
+        "insert into transactions (", transaction!(), ") {rows}";
+    UPDATE_OPENS(Uuid, Uuid, Big, Big, Uuid) =
+        "with v (v_id, v_member, v_points, v_amount, v_reversed_by) as ({rows}) ",
+        "update transactions set open_points = v_points, open_amount_minor = v_amount, ",
+        "reversed_by = v_reversed_by from v where id = v_id and member_id = v_member";
+    INSERT_LOTS(Uuid, Uuid, Uuid, Uuid, Big, Big, Big, Big, Big, Big, Big, Big) =
+        "insert into lots (", lot!(), ") {rows}";
+    UPDATE_LOTS(Uuid, Uuid, Big, Big, Big, Big, Big) =
+        "with v (v_id, v_member, v_points, v_available, v_pending, v_held, v_expired) as ({rows}) ",
+        "update lots set points = v_points, available = v_available, pending = v_pending, ",
+        "held = v_held, expired = v_expired from v where id = v_id and member_id = v_member";
+    UPSERT_DEBTS(Uuid, Uuid, Big) =
+        "insert into debts (member_id, issuer_id, points) {rows} ",
+        "on conflict (member_id, issuer_id) do update set points = excluded.points";
+    UPDATE_MEMBERS(Uuid, Big, Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Small) =
+        "with v (v_id, v_version, v_last, v_pending, v_available, v_held, v_debt, v_expiry_us, ",
+        "v_expiry_points, v_maturity_us, v_due_us, v_status) as ({rows}) ",
+        "update members set version = version + 1, ",
+        "last_transaction_id = coalesce(v_last, last_transaction_id), ",
+        "pending = v_pending, available = v_available, held = v_held, debt = v_debt, ",
+        "next_expiry_us = v_expiry_us, next_expiry_points = v_expiry_points, ",
+        "next_maturity_us = v_maturity_us, due_us = v_due_us, status = v_status ",
+        "from v where id = v_id and version = v_version";
+    UPDATE_TAILS(Uuid, Big, Uuid) =
+        "with v (v_id, v_version, v_last) as ({rows}) ",
+        "update members set version = version + 1, last_transaction_id = v_last ",
+        "from v where id = v_id and version = v_version";
+    ADD_TOTALS(Uuid, Small, Uuid, Uuid, Text, Big) =
+        "insert into window_totals (window_id, ", total!(), ", amount) {rows} ",
+        "on conflict (window_id, ", total!(), ") ",
+        "do update set amount = window_totals.amount + excluded.amount";
+    MOVE_POSITIONS(Uuid, Text, Big, Big, Big, Big, Big, Boolean, Big) =
+        "with v (v_party, v_currency, v_debits, v_credits, v_funds, v_reserved, ",
+        "v_limit, v_net_inbound, v_at_least) as ({rows}) ",
+        "update positions set debits = debits + v_debits, credits = credits + v_credits, ",
+        "funds = funds + v_funds, reserved = reserved + v_reserved ",
+        "from v where party = v_party and currency = v_currency and (v_at_least is null ",
+        "or v_limit + (funds + v_funds) ",
+        "+ (case when v_net_inbound then credits + v_credits else 0 end) ",
+        "- (debits + v_debits) - (reserved + v_reserved) >= v_at_least)";
+    /// Positions that move for the first time; answers which those are.
+    OPEN_POSITIONS(Uuid, Text) =
+        "with k (k_party, k_currency) as ({rows}) ",
+        "insert into positions (", position!(), ") ",
+        "select k_party, k_currency, 0, 0, 0, 0 from k where true ",
+        "on conflict (party, currency) do nothing returning party, currency";
+
+    // Windows, registry and settlements.
+
+    WINDOWS(Uuid) =
+        "with k (k_id) as ({rows}) ",
+        "select ", window!(), " from k join windows on id = k_id";
+    WINDOW_BY_NUMBER(Big) =
+        "select ", window!(), " from windows where number = $1";
+    TOTALS(Uuid) =
+        "with k (k_window) as ({rows}) ",
+        "select window_id, ", total!(), ", amount from k join window_totals on window_id = k_window";
+    LAST_TRANSACTION() =
+        "select id from transactions order by id desc limit 1";
+    CLOSE_WINDOW(Uuid, Big, Uuid, Bytes) =
+        "update windows set state = 2, closed_us = $2, last_transaction_id = $3, ",
+        "totals_hash = $4 where id = $1 and state = 1";
+    INSERT_WINDOWS(Uuid, Big, Small, Big, Big, Uuid, Bytes) =
+        "insert into windows (", window!(), ") {rows}";
+    MOVE_WINDOWS(Uuid, Small, Small) =
+        "with v (v_id, v_from, v_to) as ({rows}) ",
+        "update windows set state = v_to from v where id = v_id and state = v_from";
+    INSERT_SETTLEMENTS(Uuid, Small, Small, Big, Text) =
+        "insert into settlements (id, state, netting, computed_us, computed_by) {rows}";
+    SETTLEMENT_OF(Uuid) =
+        "select settlement_id from settlement_windows join settlements on id = settlement_id ",
+        "where window_id = $1 and state <> 5";
+    INSERT_SETTLEMENT_WINDOWS(Uuid, Integer, Uuid) =
+        "insert into settlement_windows (settlement_id, place, window_id) {rows}";
+    INSERT_SETTLEMENT_POSITIONS(Uuid, Text, Uuid, Big, Big) =
+        "insert into settlement_positions (settlement_id, currency, party, net_micros, net_minor) ",
+        "{rows}";
+    INSERT_SETTLEMENT_OBLIGATIONS(Uuid, Text, Uuid, Uuid, Big) =
+        "insert into settlement_obligations (settlement_id, currency, payer, payee, amount_minor) ",
+        "{rows}";
+    INSERT_SETTLEMENT_CURRENCIES(Uuid, Text, Big, Big) =
+        "insert into settlement_currencies (settlement_id, currency, gross_micros, ",
+        "rounding_micros) {rows}";
+    INSERT_PARTNERS(Uuid, Text, Text, Small, Small, Big) =
+        "insert into partners (", partner!(), ") {rows}";
+    INSERT_AGREEMENTS(
+        Uuid, Uuid, Uuid, Integer, Small, Small, Text, Big, Text, Big, Big, Text, Big, Text
+    ) =
+        "insert into agreements (", agreement!(), ") {rows}";
+    ACCEPT_AGREEMENT(Uuid, Small, Text, Big, Big, Text, Big) =
+        "update agreements set state = $2, accepter = $3, accepted_us = $4, effective_us = $5, ",
+        "counterparty_accepter = $6, counterparty_accepted_us = $7 where id = $1 and state = 1";
+    NEXT_EDITION() =
+        "update network set rulebook_version = rulebook_version + 1 where singleton = 1";
+    SET_CLOCK(Big) =
+        "update network set clock_us = $1 where singleton = 1";
+    AGREEMENT(Uuid) =
+        "select ", agreement!(), " from agreements where id = $1";
+    AGREEMENT_VERSIONS(Uuid, Uuid) =
+        "select count(*) from agreements ",
+        "where partner_id = $1 and counterparty_id is not distinct from $2";
+    PARTNER_BY_CODE(Text) =
+        "select ", partner!(), " from partners where code = $1";
+    FACE_VALUES() =
+        "select currency, major_per_point from face_values order by currency";
+    RULEBOOK_PARTNERS() =
+        "select id, status from partners order by id";
+    RULEBOOK_AGREEMENTS() =
+        "select id, partner_id, counterparty_id, effective_us, terms from agreements ",
+        "where state = 2 order by id";
+
+    // Questions.
+
+    NETWORK() =
+        "select id, mode, clock_us, rulebook_version from network";
+    MEMBER_LOTS(Uuid) =
+        "select ", lot!(), " from lots where member_id = $1 and ", live!(),
+        " order by expires_us, id";
+    MEMBER_IDENTIFIERS(Uuid) =
+        "select ", identifier!(), " from identifiers where member_id = $1 order by hash";
+    /// Where a member's history begins: at its last transaction.
+    LAST_OF_MEMBER(Uuid) =
+        "select last_transaction_id from members where id = $1";
+    /// Where it goes on, before a transaction of that member.
+    PREVIOUS_OF_MEMBER(Uuid, Uuid) =
+        "select previous_id from transactions where id = $2 and member_id = $1";
+    /// A member's history from `$2` back, of partner `$3` if any, until `$4` are found.
+    ACTIVITY(Uuid, Uuid, Uuid, Big) =
+        "with recursive chain (c_id, c_previous, c_place, c_found) as (",
+        "select id, previous_id, 1, case when $3 is null or partner_id = $3 then 1 else 0 end ",
+        "from transactions where id = $2 and member_id = $1 ",
+        "union all ",
+        "select id, previous_id, c_place + 1, ",
+        "c_found + case when $3 is null or partner_id = $3 then 1 else 0 end ",
+        "from chain join transactions on id = c_previous and member_id = $1 where c_found < $4) ",
+        "select ", transaction!(), " from chain join transactions on id = c_id and member_id = $1 ",
+        "where $3 is null or partner_id = $3 order by c_place";
+    OPEN_WINDOW() =
+        "select ", window!(), " from windows where state = 1";
+    WINDOW_PAGE(Big, Big) =
+        "select ", window!(), " from windows where $1 is null or number < $1 ",
+        "order by number desc limit $2";
+    WINDOW_BEFORE(Big) =
+        "select ", window!(), " from windows where number < $1 and last_transaction_id is not null ",
+        "order by number desc limit 1";
+    TOTALS_OF_MEASURE(Uuid, Small) =
+        "with k (k_window, k_measure) as ({rows}) ",
+        "select window_id, ", total!(), ", amount from k join window_totals ",
+        "on window_id = k_window and measure = k_measure";
+    ALL_TOTALS() =
+        "select ", total!(), ", cast(sum(amount) as bigint) from window_totals group by ", total!();
+    POSTING_PAGE(Uuid, Uuid, Uuid, Uuid, Big) =
+        "select ", transaction!(), " from transactions where id > $1 and id <= $2 ",
+        "and declined is null and ($3 is null or window_id = $3) ",
+        "and ($4 is null or member_id = $4) order by id limit $5";
+    POSITIONS_OF(Uuid) =
+        "select ", position!(), " from positions where $1 is null or party = $1";
+    PARTNER(Uuid) =
+        "select ", partner!(), " from partners where id = $1";
+    PARTNER_PAGE(Uuid, Big) =
+        "select ", partner!(), " from partners where id > $1 order by id limit $2";
+    AGREEMENT_PAGE(Uuid, Uuid, Big) =
+        "select ", agreement!(), " from agreements where id < $1 ",
+        "and ($2 is null or partner_id = $2 or counterparty_id = $2) order by id desc limit $3";
+    SETTLEMENT(Uuid) =
+        "select id, state, netting, computed_us, computed_by from settlements where id = $1";
+    SETTLEMENT_PAGE(Uuid, Big) =
+        "select id, state, netting, computed_us, computed_by from settlements where id < $1 ",
+        "order by id desc limit $2";
+    SETTLEMENT_WINDOWS(Uuid) =
+        "with k (k_id) as ({rows}) select settlement_id, window_id ",
+        "from k join settlement_windows on settlement_id = k_id order by settlement_id, place";
+    SETTLEMENT_POSITIONS(Uuid) =
+        "with k (k_id) as ({rows}) select settlement_id, currency, party, net_micros, net_minor ",
+        "from k join settlement_positions on settlement_id = k_id ",
+        "order by settlement_id, currency, party";
+    SETTLEMENT_OBLIGATIONS(Uuid) =
+        "with k (k_id) as ({rows}) select settlement_id, currency, payer, payee, amount_minor ",
+        "from k join settlement_obligations on settlement_id = k_id ",
+        "order by settlement_id, currency, payer, payee";
+    SETTLEMENT_CURRENCIES(Uuid) =
+        "with k (k_id) as ({rows}) select settlement_id, currency, gross_micros, rounding_micros ",
+        "from k join settlement_currencies on settlement_id = k_id order by settlement_id, currency";
+    HOLDINGS() =
+        "select issuer, cast(sum(pending) as bigint), cast(sum(available) as bigint), ",
+        "cast(sum(held) as bigint), cast(sum(debt) as bigint) from (",
+        "select issuer_id as issuer, coalesce(pending, 0) as pending, available, ",
+        "coalesce(held, 0) as held, 0 as debt from lots where ", live!(), " ",
+        "union all select issuer_id, 0, 0, 0, points from debts where points > 0",
+        ") as holdings group by issuer";
+
+    // Everything, page by page.
+
+    TRANSACTION_COUNT() =
+        "select count(*) from transactions";
+    TRANSACTION_PAGE(Uuid, Big) =
+        "select ", transaction!(), " from transactions where id > $1 order by id limit $2";
+    LOT_PAGE(Uuid, Big) =
+        "select ", lot!(), " from lots where id > $1 order by id limit $2";
+    MEMBER_PAGE(Uuid, Big) =
+        "select ", member!(), " from members where id > $1 order by id limit $2";
+    ALL_DEBTS() =
+        "select member_id, issuer_id, points from debts where points > 0 ",
+        "order by member_id, issuer_id";
+    ALL_WINDOWS() =
+        "select ", window!(), " from windows order by number";
+
+    // Setting up.
+
+    INSERT_NETWORK(Uuid, Small, Big, Big, Big) =
+        "insert into network (singleton, id, mode, clock_us, rulebook_version, created_us) ",
+        "values (1, $1, $2, $3, $4, $5)";
+    INSERT_FACE_VALUES(Text, Text) =
+        "insert into face_values (currency, major_per_point) {rows}";
+}

@@ -1,0 +1,56 @@
+//! A store is an engine: what is said once for both.
+
+use async_trait::async_trait;
+use coalition_ledger::time::Timestamp;
+
+use crate::codec::{Rows, registry};
+use crate::error::StoreError;
+use crate::migrate;
+use crate::model::{Network, NetworkTerms};
+use crate::scan::Picture;
+use crate::session::{Engine, Session, fetch_one};
+use crate::statements as sql;
+use crate::traits::{Frame, Reader, Scan, Store, Unit, WindowLock};
+use crate::unit::{Work, not_set_up};
+
+#[async_trait]
+impl<E: Engine> Store for E {
+    async fn migrate(&self, terms: &NetworkTerms, now: Timestamp) -> Result<Network, StoreError> {
+        Engine::migrate(self).await?;
+        migrate::set_up(
+            Engine::begin(self, WindowLock::Exclusive).await?,
+            terms,
+            now,
+        )
+        .await
+    }
+
+    async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError> {
+        let mut session = Engine::begin(self, lock).await?;
+        // Read after the lock is held: what the last cut or change of the rulebook left.
+        let frame = fetch_one(
+            &mut session,
+            &sql::FRAME,
+            Rows::none(),
+            registry::read_frame,
+        )
+        .await?;
+        let Some(frame) = frame else {
+            session.rollback().await?;
+            return Err(not_set_up());
+        };
+        Ok((Box::new(Work::new(session)), frame))
+    }
+
+    fn reader(&self) -> &dyn Reader {
+        self
+    }
+
+    async fn scan(&self) -> Result<Box<dyn Scan>, StoreError> {
+        Ok(Box::new(Picture::new(self.snapshot().await?)))
+    }
+
+    async fn close(&self) {
+        Engine::close(self).await;
+    }
+}

@@ -1,0 +1,333 @@
+//! What an engine must offer: the narrow waist itself.
+//!
+//! Every method is one statement (two where an engine needs it), takes a set and gives a set.
+//! Absent keys are absent from the answer; the order of an answer is free unless it says otherwise.
+
+use async_trait::async_trait;
+use coalition_ledger::command::{CheckKey, IdentifierHash, RequestKey};
+use coalition_ledger::ids::{
+    AgreementId, LotId, MemberId, PartnerId, Party, SettlementId, TransactionId, WindowId,
+};
+use coalition_ledger::member::{Lot, MemberBook};
+use coalition_ledger::money::Currency;
+use coalition_ledger::rulebook::Rulebook;
+use coalition_ledger::snapshot::{
+    CheckRecord, DebtRecord, IdentifierRecord, MemberChange, OpenChange, Position, PositionChange,
+    RequestRecord, TotalKey,
+};
+use coalition_ledger::time::Timestamp;
+use coalition_ledger::transaction::Transaction;
+
+use crate::error::StoreError;
+use crate::model::{
+    AgreementRow, MemberView, Network, NetworkTerms, PartnerRow, PostingFilter, ScannedLot,
+    SettlementRow, TrialSums, Window, WindowState,
+};
+
+/// How a unit of work holds the open window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowLock {
+    /// With others: a batch.
+    Shared,
+    /// Alone: a cut, or a change of the rulebook.
+    Exclusive,
+}
+
+/// What a unit of work stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The open window.
+    pub window: WindowId,
+    /// The rulebook's edition.
+    pub rulebook_version: i64,
+    /// The time that a sandbox's clock stands at; `None`: the system's time.
+    pub clock: Option<Timestamp>,
+}
+
+/// Lots of a member to fetch: those with pending or held points, and of the rest with available
+/// points the first `limit` in the order of expiry and id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LotDemand {
+    /// Whose.
+    pub member: MemberId,
+    /// How many, at most.
+    pub limit: i64,
+}
+
+/// One database transaction. Dropped without [`Unit::commit`], nothing of it is stored.
+///
+/// Run each unit in a task of its own and await the task's handle: a database future that is
+/// dropped half way can leave a pooled connection inside an open transaction.
+#[async_trait]
+pub trait Unit: Send {
+    // Fetching for a batch.
+
+    /// The rulebook, as of this unit.
+    async fn rulebook(&mut self) -> Result<Rulebook, StoreError>;
+    /// Requests that were seen before.
+    async fn requests(&mut self, keys: &[RequestKey]) -> Result<Vec<RequestRecord>, StoreError>;
+    /// Checks that were used before.
+    async fn checks(&mut self, keys: &[CheckKey]) -> Result<Vec<CheckRecord>, StoreError>;
+    /// Members by identifier.
+    async fn identifiers(
+        &mut self,
+        hashes: &[IdentifierHash],
+    ) -> Result<Vec<(IdentifierHash, MemberId)>, StoreError>;
+    /// Transactions with their postings.
+    async fn transactions(&mut self, ids: &[TransactionId])
+    -> Result<Vec<Transaction>, StoreError>;
+    /// Members' rows; `lots` and `debts` are empty, `complete` is false.
+    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError>;
+    /// Live lots, as demanded.
+    async fn live_lots(
+        &mut self,
+        demands: &[LotDemand],
+    ) -> Result<Vec<(MemberId, Lot)>, StoreError>;
+    /// Lots by id.
+    async fn lots(
+        &mut self,
+        keys: &[(LotId, MemberId)],
+    ) -> Result<Vec<(MemberId, Lot)>, StoreError>;
+    /// All debts of these members.
+    async fn debts(&mut self, members: &[MemberId]) -> Result<Vec<DebtRecord>, StoreError>;
+    /// Positions.
+    async fn positions(
+        &mut self,
+        keys: &[(Party, Currency)],
+    ) -> Result<Vec<((Party, Currency), Position)>, StoreError>;
+    /// Members with a lot that matured or expired by `now`, at most `limit`, the longest due first.
+    async fn due_members(
+        &mut self,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<MemberId>, StoreError>;
+
+    // Writing a batch. Each answers `Conflict` where a key exists, a version moved on, or a
+    // position's floor does not hold.
+
+    /// Adds requests.
+    async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError>;
+    /// Adds checks.
+    async fn insert_checks(&mut self, rows: &[CheckRecord]) -> Result<(), StoreError>;
+    /// Frees checks; each must exist.
+    async fn delete_checks(&mut self, keys: &[CheckKey]) -> Result<(), StoreError>;
+    /// Adds members, enrolled at `now`.
+    async fn insert_members(
+        &mut self,
+        rows: &[MemberBook],
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+    /// Adds identifiers.
+    async fn insert_identifiers(&mut self, rows: &[IdentifierRecord]) -> Result<(), StoreError>;
+    /// Adds transactions with their postings.
+    async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError>;
+    /// Changes what remains of transactions; each must exist.
+    async fn update_opens(&mut self, rows: &[OpenChange]) -> Result<(), StoreError>;
+    /// Adds lots.
+    async fn insert_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError>;
+    /// Changes the points of lots; each must exist.
+    async fn update_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError>;
+    /// Adds or changes debts.
+    async fn upsert_debts(&mut self, rows: &[DebtRecord]) -> Result<(), StoreError>;
+    /// Changes members' rows where the version is the expected one; the version moves on by one.
+    async fn update_members(&mut self, rows: &[MemberChange]) -> Result<(), StoreError>;
+    /// Adds to the totals of a window. Rows come in the order of their keys.
+    async fn add_totals(
+        &mut self,
+        window: WindowId,
+        rows: &[(TotalKey, i64)],
+    ) -> Result<(), StoreError>;
+    /// Moves positions. Rows come in the order of party and currency.
+    async fn move_positions(&mut self, rows: &[PositionChange]) -> Result<(), StoreError>;
+
+    // Windows, registry and settlements.
+
+    /// Windows by id.
+    async fn windows(&mut self, ids: &[WindowId]) -> Result<Vec<Window>, StoreError>;
+    /// A window by its number.
+    async fn window_by_number(&mut self, number: i64) -> Result<Option<Window>, StoreError>;
+    /// The totals of windows, in the order of window and key.
+    async fn totals(
+        &mut self,
+        windows: &[WindowId],
+    ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError>;
+    /// The last transaction of all, by id; under the exclusive lock, the open window's last.
+    async fn last_transaction(&mut self) -> Result<Option<TransactionId>, StoreError>;
+    /// Closes the open window with what `closed` says of it and opens the next one.
+    async fn turn_window(&mut self, closed: &Window, opened: &Window) -> Result<(), StoreError>;
+    /// Moves windows from one state to another; each must be in the first.
+    async fn move_windows(
+        &mut self,
+        ids: &[WindowId],
+        from: WindowState,
+        to: WindowState,
+    ) -> Result<(), StoreError>;
+    /// Adds a settlement with all that belongs to it.
+    async fn insert_settlement(&mut self, row: &SettlementRow) -> Result<(), StoreError>;
+    /// The settlement, not aborted, that a window is part of.
+    async fn settlement_of(&mut self, window: WindowId)
+    -> Result<Option<SettlementId>, StoreError>;
+    /// A settlement with all that belongs to it.
+    async fn settlement(&mut self, id: SettlementId) -> Result<Option<SettlementRow>, StoreError>;
+    /// A partner.
+    async fn partner(&mut self, id: PartnerId) -> Result<Option<PartnerRow>, StoreError>;
+    /// Adds a partner; the rulebook's edition moves on.
+    async fn insert_partner(&mut self, row: &PartnerRow) -> Result<(), StoreError>;
+    /// Adds an agreement version as proposed.
+    async fn insert_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError>;
+    /// Stores what an acceptance changes of an agreement version, which must be proposed. Where no
+    /// side is awaited any more, the rulebook's edition moves on.
+    async fn accept_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError>;
+    /// An agreement version.
+    async fn agreement(&mut self, id: AgreementId) -> Result<Option<AgreementRow>, StoreError>;
+    /// How many versions of a partner's (or pair's) agreement exist.
+    async fn agreement_versions(
+        &mut self,
+        partner: PartnerId,
+        counterparty: Option<PartnerId>,
+    ) -> Result<i32, StoreError>;
+    /// Whether a partner has this code.
+    async fn partner_by_code(&mut self, code: &str) -> Result<Option<PartnerId>, StoreError>;
+    /// Sets a sandbox's clock.
+    async fn set_clock(&mut self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Makes everything durable.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+    /// Gives everything up, explicitly.
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// Questions about what is committed; each answer is consistent in itself.
+#[async_trait]
+pub trait Reader: Send + Sync {
+    /// Members with a lot that matured or expired by `now`, at most `limit`, the longest due first.
+    async fn due_members(&self, now: Timestamp, limit: i64) -> Result<Vec<MemberId>, StoreError>;
+    /// The network.
+    async fn network(&self) -> Result<Network, StoreError>;
+    /// The member with this identifier.
+    async fn member_by_identifier(
+        &self,
+        hash: &IdentifierHash,
+    ) -> Result<Option<MemberId>, StoreError>;
+    /// A member with all live lots, debts and identifiers, as of one instant.
+    async fn member(&self, id: MemberId) -> Result<Option<MemberView>, StoreError>;
+    /// A transaction.
+    async fn transaction(&self, id: TransactionId) -> Result<Option<Transaction>, StoreError>;
+    /// A request.
+    async fn request(&self, key: RequestKey) -> Result<Option<RequestRecord>, StoreError>;
+    /// A member's transactions before `before`, latest first; of one partner if named.
+    async fn activity(
+        &self,
+        member: MemberId,
+        partner: Option<PartnerId>,
+        before: Option<TransactionId>,
+        limit: i64,
+    ) -> Result<Vec<Transaction>, StoreError>;
+    /// The open window.
+    async fn open_window(&self) -> Result<Window, StoreError>;
+    /// A window.
+    async fn window(&self, id: WindowId) -> Result<Option<Window>, StoreError>;
+    /// Windows with a number below `below`, latest first.
+    async fn windows(&self, below: Option<i64>, limit: i64) -> Result<Vec<Window>, StoreError>;
+    /// A window's totals, in the order of the keys.
+    async fn totals(&self, window: WindowId) -> Result<Vec<(TotalKey, i64)>, StoreError>;
+    /// How many transactions were posted in each of these windows; windows without any are absent.
+    async fn posting_counts(
+        &self,
+        windows: &[WindowId],
+    ) -> Result<Vec<(WindowId, i64)>, StoreError>;
+    /// Posted transactions after `after`, in the order of id.
+    async fn postings(
+        &self,
+        filter: PostingFilter,
+        after: Option<TransactionId>,
+        limit: i64,
+    ) -> Result<Vec<Transaction>, StoreError>;
+    /// All positions of a party, or of all, in the order of party and currency.
+    async fn positions(
+        &self,
+        party: Option<Party>,
+    ) -> Result<Vec<((Party, Currency), Position)>, StoreError>;
+    /// The rulebook.
+    async fn rulebook(&self) -> Result<Rulebook, StoreError>;
+    /// A partner.
+    async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRow>, StoreError>;
+    /// A partner by its short handle.
+    async fn partner_by_code(&self, code: &str) -> Result<Option<PartnerRow>, StoreError>;
+    /// Partners after `after`, in the order of id.
+    async fn partners(
+        &self,
+        after: Option<PartnerId>,
+        limit: i64,
+    ) -> Result<Vec<PartnerRow>, StoreError>;
+    /// An agreement version.
+    async fn agreement(&self, id: AgreementId) -> Result<Option<AgreementRow>, StoreError>;
+    /// Versions before `before`, latest first; only those that a partner is a side of if named.
+    async fn agreements(
+        &self,
+        partner: Option<PartnerId>,
+        before: Option<AgreementId>,
+        limit: i64,
+    ) -> Result<Vec<AgreementRow>, StoreError>;
+    /// A settlement.
+    async fn settlement(&self, id: SettlementId) -> Result<Option<SettlementRow>, StoreError>;
+    /// Settlements before `before`, latest first.
+    async fn settlements(
+        &self,
+        before: Option<SettlementId>,
+        limit: i64,
+    ) -> Result<Vec<SettlementRow>, StoreError>;
+    /// The running sums that a trial balance compares, as of one instant.
+    async fn trial_sums(&self) -> Result<TrialSums, StoreError>;
+}
+
+/// Everything, as of one instant: what `verify` reads. Pages come in the order of their ids.
+#[async_trait]
+pub trait Scan: Send {
+    /// How many transactions there are.
+    async fn transaction_count(&mut self) -> Result<i64, StoreError>;
+    /// Transactions after `after`, with the ids of those whose row does not match its digest.
+    async fn transactions(
+        &mut self,
+        after: Option<TransactionId>,
+        limit: i64,
+    ) -> Result<(Vec<Transaction>, Vec<TransactionId>), StoreError>;
+    /// Lots after `after`.
+    async fn lots(
+        &mut self,
+        after: Option<LotId>,
+        limit: i64,
+    ) -> Result<Vec<ScannedLot>, StoreError>;
+    /// Members after `after`; `lots` and `debts` are empty.
+    async fn members(
+        &mut self,
+        after: Option<MemberId>,
+        limit: i64,
+    ) -> Result<Vec<MemberBook>, StoreError>;
+    /// All debts that are not zero.
+    async fn debts(&mut self) -> Result<Vec<DebtRecord>, StoreError>;
+    /// All windows, in the order of their numbers.
+    async fn windows(&mut self) -> Result<Vec<Window>, StoreError>;
+    /// A window's totals, in the order of the keys.
+    async fn totals(&mut self, window: WindowId) -> Result<Vec<(TotalKey, i64)>, StoreError>;
+    /// All positions.
+    async fn positions(&mut self) -> Result<Vec<((Party, Currency), Position)>, StoreError>;
+    /// The rulebook.
+    async fn rulebook(&mut self) -> Result<Rulebook, StoreError>;
+}
+
+/// A database that holds the books of one network.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Brings the schema up to date; on an empty database also lays down the network and opens its
+    /// first window. On an existing one, `Unsuitable` where `terms` differ from what is stored.
+    async fn migrate(&self, terms: &NetworkTerms, now: Timestamp) -> Result<Network, StoreError>;
+    /// Begins a unit of work and takes the open window's lock.
+    async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError>;
+    /// Asks questions.
+    fn reader(&self) -> &dyn Reader;
+    /// Reads everything as of now.
+    async fn scan(&self) -> Result<Box<dyn Scan>, StoreError>;
+    /// Closes all connections, after the work under way.
+    async fn close(&self);
+}

@@ -1,0 +1,582 @@
+//! A unit of work, for both engines: one call, one statement.
+//!
+//! One thing here is not in the caller's words: the chain. Each transaction of a member names the
+//! one before it, and the member's row names the last, so that a member's history can be read
+//! latest first without an index that every posting would have to pay for. A unit learns the end of
+//! a member's chain with the member's row, links new transactions to it, and moves it with the row;
+//! what is left to move at the commit (declines change no sums) moves there, under the same version.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use coalition_ledger::command::{CheckKey, IdentifierHash, RequestKey};
+use coalition_ledger::ids::{
+    AgreementId, LotId, MemberId, PartnerId, Party, SettlementId, TransactionId, WindowId,
+};
+use coalition_ledger::member::{Lot, MemberBook};
+use coalition_ledger::money::Currency;
+use coalition_ledger::rulebook::Rulebook;
+use coalition_ledger::snapshot::{
+    CheckRecord, DebtRecord, IdentifierRecord, MemberChange, OpenChange, Position, PositionChange,
+    RequestRecord, TotalKey,
+};
+use coalition_ledger::time::Timestamp;
+use coalition_ledger::transaction::Transaction;
+
+use crate::codec::books::StoredMember;
+use crate::codec::{Coded, Rows, books, cells, registry};
+use crate::error::StoreError;
+use crate::model::{AgreementRow, AgreementState, PartnerRow, SettlementRow, Window, WindowState};
+use crate::reader::read_settlement;
+use crate::session::{Session, fetch_one, write_all};
+use crate::statements as sql;
+use crate::traits::{LotDemand, Unit};
+
+/// The end of a member's chain of transactions, as this unit knows it.
+#[derive(Debug)]
+struct Tail {
+    /// The version of the member's row, counted on with every change of this unit.
+    version: i64,
+    /// The member's last transaction.
+    last: Option<TransactionId>,
+    /// Whether the member's row does not say so yet.
+    moved: bool,
+}
+
+/// A database transaction at work.
+pub(crate) struct Work<S> {
+    session: S,
+    tails: HashMap<MemberId, Tail>,
+}
+
+impl<S: Session> Work<S> {
+    pub(crate) fn new(session: S) -> Self {
+        Self {
+            session,
+            tails: HashMap::new(),
+        }
+    }
+
+    async fn fetch_members(&mut self, rows: Rows) -> Result<Vec<MemberBook>, StoreError> {
+        let members = self
+            .session
+            .fetch(&sql::MEMBERS, rows, books::read_member)
+            .await?;
+        let keep = |StoredMember { book, last }| {
+            let tail = Tail {
+                version: book.version,
+                last,
+                moved: false,
+            };
+            // A unit that read the member before knows better what it did since.
+            self.tails.entry(book.id).or_insert(tail);
+            book
+        };
+        Ok(members.into_iter().map(keep).collect())
+    }
+
+    /// Links transactions to the chains of their members: the transaction before each.
+    async fn link(
+        &mut self,
+        rows: &[Transaction],
+    ) -> Result<Vec<Option<TransactionId>>, StoreError> {
+        let mut unknown: Vec<MemberId> = rows.iter().filter_map(|row| row.member).collect();
+        unknown.retain(|member| !self.tails.contains_key(member));
+        unknown.sort_unstable();
+        unknown.dedup();
+        self.fetch_members(unknown.iter().map(|member| cells![member.uuid()]).collect())
+            .await?;
+        let link = |row: &Transaction| {
+            let tail = self.tails.get_mut(&row.member?)?;
+            tail.moved = true;
+            tail.last.replace(row.id)
+        };
+        Ok(rows.iter().map(link).collect())
+    }
+
+    /// Moves the ends of chains that no change of a member's row has moved.
+    async fn move_tails(&mut self) -> Result<(), StoreError> {
+        let mut moved: Vec<_> = self.tails.iter().filter(|(_, tail)| tail.moved).collect();
+        moved.sort_unstable_by_key(|(member, _)| **member);
+        let row =
+            |(member, tail): (&MemberId, &Tail)| books::tail_row(*member, tail.version, tail.last);
+        let rows = moved.into_iter().map(row).collect();
+        write_all(&mut self.session, &sql::UPDATE_TAILS, rows).await
+    }
+
+    async fn move_rulebook(&mut self) -> Result<(), StoreError> {
+        write_one(&mut self.session, &sql::NEXT_EDITION, Rows::none()).await
+    }
+}
+
+/// Runs a statement that must write exactly one row.
+async fn write_one<S: Session>(
+    session: &mut S,
+    statement: &'static sql::Statement,
+    arguments: Rows,
+) -> Result<(), StoreError> {
+    match session.execute(statement, arguments).await? {
+        1 => Ok(()),
+        _ => Err(StoreError::Conflict),
+    }
+}
+
+/// The rulebook, read in one session so that its parts agree.
+pub(crate) async fn read_rulebook<S: Session>(session: &mut S) -> Result<Rulebook, StoreError> {
+    let frame = fetch_one(session, &sql::FRAME, Rows::none(), registry::read_frame).await?;
+    let frame = frame.ok_or_else(not_set_up)?;
+    let face_values = session
+        .fetch(&sql::FACE_VALUES, Rows::none(), registry::read_face_value)
+        .await?;
+    let partners = session.fetch(
+        &sql::RULEBOOK_PARTNERS,
+        Rows::none(),
+        registry::read_rulebook_partner,
+    );
+    let partners = partners.await?;
+    let agreements = session.fetch(
+        &sql::RULEBOOK_AGREEMENTS,
+        Rows::none(),
+        registry::read_rulebook_agreement,
+    );
+    Ok(Rulebook::new(
+        frame.rulebook_version,
+        face_values,
+        partners,
+        agreements.await?,
+    ))
+}
+
+/// The answer where the network's row or its open window is missing.
+pub(crate) fn not_set_up() -> StoreError {
+    StoreError::Unsuitable("the database holds no network; run `coalition migrate`".into())
+}
+
+#[async_trait]
+impl<S: Session> Unit for Work<S> {
+    async fn rulebook(&mut self) -> Result<Rulebook, StoreError> {
+        read_rulebook(&mut self.session).await
+    }
+
+    async fn requests(&mut self, keys: &[RequestKey]) -> Result<Vec<RequestRecord>, StoreError> {
+        let rows = keys.iter().map(books::request_key).collect();
+        self.session
+            .fetch(&sql::REQUESTS, rows, books::read_request)
+            .await
+    }
+
+    async fn checks(&mut self, keys: &[CheckKey]) -> Result<Vec<CheckRecord>, StoreError> {
+        let rows = keys.iter().map(books::check_key).collect();
+        self.session
+            .fetch(&sql::CHECKS, rows, books::read_check)
+            .await
+    }
+
+    async fn identifiers(
+        &mut self,
+        hashes: &[IdentifierHash],
+    ) -> Result<Vec<(IdentifierHash, MemberId)>, StoreError> {
+        let rows = hashes.iter().map(books::identifier_key).collect();
+        let found = self
+            .session
+            .fetch(&sql::IDENTIFIERS, rows, books::read_identifier)
+            .await?;
+        Ok(found
+            .into_iter()
+            .map(|found| (found.identifier.hash, found.member))
+            .collect())
+    }
+
+    async fn transactions(
+        &mut self,
+        ids: &[TransactionId],
+    ) -> Result<Vec<Transaction>, StoreError> {
+        let rows = ids.iter().map(|id| cells![id.uuid()]).collect();
+        self.session
+            .fetch(&sql::TRANSACTIONS, rows, books::read_transaction)
+            .await
+    }
+
+    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError> {
+        self.fetch_members(ids.iter().map(|id| cells![id.uuid()]).collect())
+            .await
+    }
+
+    async fn live_lots(
+        &mut self,
+        demands: &[LotDemand],
+    ) -> Result<Vec<(MemberId, Lot)>, StoreError> {
+        let mut limits: Vec<i64> = demands.iter().map(|demand| demand.limit).collect();
+        limits.sort_unstable();
+        limits.dedup();
+        let mut lots = Vec::new();
+        for limit in limits {
+            let demands = demands.iter().filter(|demand| demand.limit == limit);
+            let rows: Rows = demands.map(|demand| cells![demand.member.uuid()]).collect();
+            let rows = rows.and_last(limit.max(0).into());
+            lots.extend(
+                self.session
+                    .fetch(S::LIVE_LOTS, rows, books::read_lot)
+                    .await?,
+            );
+        }
+        Ok(lots)
+    }
+
+    async fn lots(
+        &mut self,
+        keys: &[(LotId, MemberId)],
+    ) -> Result<Vec<(MemberId, Lot)>, StoreError> {
+        let rows = keys.iter().map(books::lot_key).collect();
+        self.session.fetch(&sql::LOTS, rows, books::read_lot).await
+    }
+
+    async fn debts(&mut self, members: &[MemberId]) -> Result<Vec<DebtRecord>, StoreError> {
+        let rows = members.iter().map(|member| cells![member.uuid()]).collect();
+        self.session
+            .fetch(&sql::DEBTS, rows, books::read_debt)
+            .await
+    }
+
+    async fn positions(
+        &mut self,
+        keys: &[(Party, Currency)],
+    ) -> Result<Vec<((Party, Currency), Position)>, StoreError> {
+        let rows = keys.iter().map(books::position_key).collect();
+        self.session
+            .fetch(&sql::POSITIONS, rows, books::read_position)
+            .await
+    }
+
+    async fn due_members(
+        &mut self,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<MemberId>, StoreError> {
+        let arguments = Rows::one(cells![now, limit]);
+        self.session
+            .fetch(&sql::DUE_MEMBERS, arguments, books::read_member_id)
+            .await
+    }
+
+    async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError> {
+        let rows = rows.iter().map(books::request_row).collect();
+        write_all(&mut self.session, &sql::INSERT_REQUESTS, rows).await
+    }
+
+    async fn insert_checks(&mut self, rows: &[CheckRecord]) -> Result<(), StoreError> {
+        // In the order of their key, which is not that of time: neighbours fill pages together.
+        let mut rows: Vec<&CheckRecord> = rows.iter().collect();
+        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let rows = rows.into_iter().map(books::check_row).collect();
+        write_all(&mut self.session, &sql::INSERT_CHECKS, rows).await
+    }
+
+    async fn delete_checks(&mut self, keys: &[CheckKey]) -> Result<(), StoreError> {
+        let rows = keys.iter().map(books::check_key).collect();
+        write_all(&mut self.session, &sql::DELETE_CHECKS, rows).await
+    }
+
+    async fn insert_members(
+        &mut self,
+        rows: &[MemberBook],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for book in rows {
+            let tail = Tail {
+                version: book.version,
+                last: None,
+                moved: false,
+            };
+            self.tails.insert(book.id, tail);
+        }
+        let rows = rows
+            .iter()
+            .map(|book| books::member_row(book, now))
+            .collect();
+        write_all(&mut self.session, &sql::INSERT_MEMBERS, rows).await
+    }
+
+    async fn insert_identifiers(&mut self, rows: &[IdentifierRecord]) -> Result<(), StoreError> {
+        let rows = rows.iter().map(books::identifier_row).collect();
+        write_all(&mut self.session, &sql::INSERT_IDENTIFIERS, rows).await
+    }
+
+    async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError> {
+        let previous = self.link(rows).await?;
+        let rows = rows.iter().zip(previous);
+        let rows = rows.map(|(row, previous)| books::transaction_row(row, previous));
+        let rows = rows.collect::<Result<Rows, StoreError>>()?;
+        write_all(&mut self.session, &sql::INSERT_TRANSACTIONS, rows).await
+    }
+
+    async fn update_opens(&mut self, rows: &[OpenChange]) -> Result<(), StoreError> {
+        let rows = rows.iter().map(books::open_change).collect();
+        write_all(&mut self.session, &sql::UPDATE_OPENS, rows).await
+    }
+
+    async fn insert_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
+        let rows = rows.iter().map(books::lot_row).collect();
+        write_all(&mut self.session, &sql::INSERT_LOTS, rows).await
+    }
+
+    async fn update_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
+        let rows = rows.iter().map(books::lot_change).collect();
+        write_all(&mut self.session, &sql::UPDATE_LOTS, rows).await
+    }
+
+    async fn upsert_debts(&mut self, rows: &[DebtRecord]) -> Result<(), StoreError> {
+        let rows = rows.iter().map(books::debt_row).collect();
+        write_all(&mut self.session, &sql::UPSERT_DEBTS, rows).await
+    }
+
+    async fn update_members(&mut self, rows: &[MemberChange]) -> Result<(), StoreError> {
+        let row = |change: &MemberChange| {
+            let tail = self.tails.get_mut(&change.book.id);
+            let last = tail.and_then(|tail| {
+                tail.version = change.expected_version.saturating_add(1);
+                std::mem::take(&mut tail.moved).then_some(tail.last)?
+            });
+            books::member_change(change, last)
+        };
+        let rows = rows.iter().map(row).collect();
+        write_all(&mut self.session, &sql::UPDATE_MEMBERS, rows).await
+    }
+
+    async fn add_totals(
+        &mut self,
+        window: WindowId,
+        rows: &[(TotalKey, i64)],
+    ) -> Result<(), StoreError> {
+        let rows = rows
+            .iter()
+            .map(|(key, amount)| books::total_row(window, key, *amount))
+            .collect();
+        write_all(&mut self.session, &sql::ADD_TOTALS, rows).await
+    }
+
+    async fn move_positions(&mut self, rows: &[PositionChange]) -> Result<(), StoreError> {
+        let moved = rows.iter().map(books::position_change).collect();
+        let moved = self.session.execute(&sql::MOVE_POSITIONS, moved).await?;
+        if moved == rows.len() as u64 {
+            return Ok(());
+        }
+        // Some have no row yet, or are held by their floor: those that have none get one and move;
+        // a floor then holds or it does not.
+        let keys = rows
+            .iter()
+            .map(|row| books::position_key(&(row.party, row.currency)))
+            .collect();
+        let opened = self
+            .session
+            .fetch(&sql::OPEN_POSITIONS, keys, books::read_position_key)
+            .await?;
+        let is_new = |row: &&PositionChange| opened.contains(&(row.party, row.currency));
+        let rest = rows
+            .iter()
+            .filter(is_new)
+            .map(books::position_change)
+            .collect();
+        let moved = moved.saturating_add(self.session.execute(&sql::MOVE_POSITIONS, rest).await?);
+        if moved == rows.len() as u64 {
+            Ok(())
+        } else {
+            Err(StoreError::Conflict)
+        }
+    }
+
+    async fn windows(&mut self, ids: &[WindowId]) -> Result<Vec<Window>, StoreError> {
+        let rows = ids.iter().map(|id| cells![id.uuid()]).collect();
+        self.session
+            .fetch(&sql::WINDOWS, rows, registry::read_window)
+            .await
+    }
+
+    async fn window_by_number(&mut self, number: i64) -> Result<Option<Window>, StoreError> {
+        let key = Rows::one(cells![number]);
+        fetch_one(
+            &mut self.session,
+            &sql::WINDOW_BY_NUMBER,
+            key,
+            registry::read_window,
+        )
+        .await
+    }
+
+    async fn totals(
+        &mut self,
+        windows: &[WindowId],
+    ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError> {
+        let rows = windows.iter().map(|id| cells![id.uuid()]).collect();
+        let mut totals = self
+            .session
+            .fetch(&sql::TOTALS, rows, books::read_window_total)
+            .await?;
+        totals.sort_by_key(|(window, key, _)| (*window, *key));
+        Ok(totals)
+    }
+
+    async fn last_transaction(&mut self) -> Result<Option<TransactionId>, StoreError> {
+        let read = books::read_transaction_id;
+        fetch_one(
+            &mut self.session,
+            &sql::LAST_TRANSACTION,
+            Rows::none(),
+            read,
+        )
+        .await
+    }
+
+    async fn turn_window(&mut self, closed: &Window, opened: &Window) -> Result<(), StoreError> {
+        let closing = Rows::one(registry::window_closing(closed));
+        write_one(&mut self.session, &sql::CLOSE_WINDOW, closing).await?;
+        let opening = Rows::one(registry::window_row(opened));
+        write_one(&mut self.session, &sql::INSERT_WINDOWS, opening).await
+    }
+
+    async fn move_windows(
+        &mut self,
+        ids: &[WindowId],
+        from: WindowState,
+        to: WindowState,
+    ) -> Result<(), StoreError> {
+        let rows = ids
+            .iter()
+            .map(|id| cells![id.uuid(), from.number(), to.number()])
+            .collect();
+        write_all(&mut self.session, &sql::MOVE_WINDOWS, rows).await
+    }
+
+    async fn insert_settlement(&mut self, row: &SettlementRow) -> Result<(), StoreError> {
+        let session = &mut self.session;
+        let settlement = Rows::one(registry::settlement_row(row));
+        write_one(session, &sql::INSERT_SETTLEMENTS, settlement).await?;
+        let windows = (0_i32..).zip(&row.windows);
+        let windows =
+            windows.map(|(place, id)| registry::settlement_window_row(row.id, place, *id));
+        write_all(session, &sql::INSERT_SETTLEMENT_WINDOWS, windows.collect()).await?;
+        let positions = row
+            .positions
+            .iter()
+            .map(|p| registry::settlement_position_row(row.id, p));
+        write_all(
+            session,
+            &sql::INSERT_SETTLEMENT_POSITIONS,
+            positions.collect(),
+        )
+        .await?;
+        let obligations = row
+            .obligations
+            .iter()
+            .map(|o| registry::obligation_row(row.id, o));
+        write_all(
+            session,
+            &sql::INSERT_SETTLEMENT_OBLIGATIONS,
+            obligations.collect(),
+        )
+        .await?;
+        let currencies = registry::settlement_currency_rows(row)
+            .into_iter()
+            .collect();
+        write_all(session, &sql::INSERT_SETTLEMENT_CURRENCIES, currencies).await
+    }
+
+    async fn settlement_of(
+        &mut self,
+        window: WindowId,
+    ) -> Result<Option<SettlementId>, StoreError> {
+        let key = Rows::one(cells![window.uuid()]);
+        fetch_one(
+            &mut self.session,
+            &sql::SETTLEMENT_OF,
+            key,
+            registry::read_settlement_id,
+        )
+        .await
+    }
+
+    async fn settlement(&mut self, id: SettlementId) -> Result<Option<SettlementRow>, StoreError> {
+        read_settlement(&mut self.session, id).await
+    }
+
+    async fn partner(&mut self, id: PartnerId) -> Result<Option<PartnerRow>, StoreError> {
+        let key = Rows::one(cells![id.uuid()]);
+        fetch_one(
+            &mut self.session,
+            &sql::PARTNER,
+            key,
+            registry::read_partner,
+        )
+        .await
+    }
+
+    async fn insert_partner(&mut self, row: &PartnerRow) -> Result<(), StoreError> {
+        let partner = Rows::one(registry::partner_row(row));
+        write_one(&mut self.session, &sql::INSERT_PARTNERS, partner).await?;
+        self.move_rulebook().await
+    }
+
+    async fn insert_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError> {
+        let agreement = Rows::one(registry::agreement_row(row)?);
+        write_one(&mut self.session, &sql::INSERT_AGREEMENTS, agreement).await
+    }
+
+    async fn accept_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError> {
+        let acceptance = Rows::one(registry::acceptance(row));
+        write_one(&mut self.session, &sql::ACCEPT_AGREEMENT, acceptance).await?;
+        match row.state {
+            AgreementState::Proposed => Ok(()),
+            AgreementState::Accepted => self.move_rulebook().await,
+        }
+    }
+
+    async fn agreement(&mut self, id: AgreementId) -> Result<Option<AgreementRow>, StoreError> {
+        let key = Rows::one(cells![id.uuid()]);
+        fetch_one(
+            &mut self.session,
+            &sql::AGREEMENT,
+            key,
+            registry::read_agreement,
+        )
+        .await
+    }
+
+    async fn agreement_versions(
+        &mut self,
+        partner: PartnerId,
+        counterparty: Option<PartnerId>,
+    ) -> Result<i32, StoreError> {
+        let key = Rows::one(cells![partner.uuid(), counterparty.map(PartnerId::uuid)]);
+        let read = books::read_count;
+        let count = fetch_one(&mut self.session, &sql::AGREEMENT_VERSIONS, key, read).await?;
+        i32::try_from(count.unwrap_or(0))
+            .map_err(|_| StoreError::Damaged("more agreement versions than can be counted".into()))
+    }
+
+    async fn partner_by_code(&mut self, code: &str) -> Result<Option<PartnerId>, StoreError> {
+        let key = Rows::one(cells![code]);
+        let partner = fetch_one(
+            &mut self.session,
+            &sql::PARTNER_BY_CODE,
+            key,
+            registry::read_partner,
+        );
+        Ok(partner.await?.map(|partner| partner.id))
+    }
+
+    async fn set_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        write_one(&mut self.session, &sql::SET_CLOCK, Rows::one(cells![now])).await
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        if let Err(error) = self.move_tails().await {
+            self.session.rollback().await?;
+            return Err(error);
+        }
+        self.session.commit().await
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
+        self.session.rollback().await
+    }
+}
