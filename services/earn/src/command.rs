@@ -1,0 +1,216 @@
+//! From messages to commands. The rules on the fields hold already.
+
+use coalition_ledger::Timestamp;
+use coalition_ledger::command::{Action, CheckAmounts, Earn, Original, ReturnEarn, Reverse};
+use coalition_ledger::decision::Refusal;
+use coalition_ledger::ids::{MemberId, PartnerId};
+use coalition_ledger::money::{Currency, Minor};
+use coalition_ledger::transaction::{Context, Kind};
+use coalition_proto::common::{Money, PosContext};
+use coalition_proto::earn as pb;
+use coalition_rpc::Problem;
+use coalition_rpc::convert::{Named, minor, time};
+use coalition_rpc::request::{id, request_id};
+
+/// The member of a quote.
+pub(crate) fn quoted(member: &pb::quote_request::Member) -> Named<'_> {
+    match member {
+        pb::quote_request::Member::MemberId(id) => Named::Id(id),
+        pb::quote_request::Member::Identifier(identifier) => Named::Identifier(identifier),
+    }
+}
+
+/// Who earns.
+pub(crate) fn earner(message: &pb::EarnRequest) -> Result<Named<'_>, Problem> {
+    match &message.member {
+        Some(pb::earn_request::Member::MemberId(id)) => Ok(Named::Id(id)),
+        Some(pb::earn_request::Member::Identifier(identifier)) => Ok(Named::Identifier(identifier)),
+        None => Err(Problem::invalid("member", "is required")),
+    }
+}
+
+pub(crate) fn earn(
+    message: &pb::EarnRequest,
+    partner: PartnerId,
+    member: MemberId,
+    context: Context,
+) -> Result<Action, Problem> {
+    let (amounts, currency) = amounts(message.amounts.as_ref())?;
+    Ok(Action::Earn(Earn {
+        partner,
+        member,
+        amounts,
+        currency,
+        occurred_at: occurred_at(message.context.as_ref())?,
+        context,
+    }))
+}
+
+pub(crate) fn return_earn(
+    message: &pb::ReturnEarnRequest,
+    partner: PartnerId,
+    context: Context,
+) -> Result<Action, Problem> {
+    use pb::return_earn_request::Original as Named;
+    let original = match &message.original {
+        Some(Named::OriginalTransactionId(text)) => {
+            Original::Transaction(id("original_transaction_id", text)?)
+        }
+        Some(Named::OriginalCheckId(check_id)) => Original::Check(check_id.clone()),
+        None => return Err(Problem::invalid("original", "is required")),
+    };
+    let returned = message.returned.as_ref();
+    let returned = returned.ok_or_else(|| Problem::invalid("returned", "is required"))?;
+    let (returned, currency) = minor("returned", returned)?;
+    Ok(Action::ReturnEarn(ReturnEarn {
+        partner,
+        original,
+        returned,
+        currency,
+        occurred_at: occurred_at(message.context.as_ref())?,
+        context,
+    }))
+}
+
+pub(crate) fn reverse(
+    message: &pb::ReverseByReferenceRequest,
+    partner: PartnerId,
+    context: Context,
+) -> Result<Action, Problem> {
+    let original_request = request_id(&message.original_request_id)
+        .map_err(|_| Problem::invalid("original_request_id", "must be a UUID, and is required"))?;
+    Ok(Action::Reverse(Reverse {
+        partner,
+        kind: Kind::Earn,
+        original_request,
+        occurred_at: occurred_at(message.context.as_ref())?,
+        context,
+    }))
+}
+
+/// The amounts of a check: all of them in the currency of `gross`.
+pub(crate) fn amounts(
+    message: Option<&pb::CheckAmounts>,
+) -> Result<(CheckAmounts, Currency), Problem> {
+    let message = message.ok_or_else(|| Problem::invalid("amounts", "is required"))?;
+    let gross = message.gross.as_ref();
+    let gross = gross.ok_or_else(|| Problem::invalid("amounts.gross", "is required"))?;
+    let (gross, expected) = minor("amounts.gross", gross)?;
+    let part = |field: &str, money: Option<&Money>| -> Result<Minor, Problem> {
+        let Some(money) = money else {
+            return Ok(Minor::ZERO);
+        };
+        match minor(field, money)? {
+            (amount, currency) if currency == expected => Ok(amount),
+            _ => Err(Refusal::CurrencyMismatch { expected }.into()),
+        }
+    };
+    let amounts = CheckAmounts {
+        gross,
+        discounts: part("amounts.discounts", message.discounts.as_ref())?,
+        tax: part("amounts.tax", message.tax.as_ref())?,
+        tip: part("amounts.tip", message.tip.as_ref())?,
+        gift_card: part("amounts.gift_card", message.gift_card.as_ref())?,
+        paid_with_points: part(
+            "amounts.paid_with_points",
+            message.paid_with_points.as_ref(),
+        )?,
+    };
+    Ok((amounts, expected))
+}
+
+fn occurred_at(context: Option<&PosContext>) -> Result<Option<Timestamp>, Problem> {
+    let said = context.and_then(|context| context.occurred_at.as_ref());
+    time::maybe_instant("context.occurred_at", said)
+}
+
+#[cfg(test)]
+mod tests {
+    use coalition_proto::common::ErrorReason;
+
+    use super::*;
+
+    fn euros(amount: i64) -> Option<Money> {
+        money("EUR", amount)
+    }
+
+    fn money(code: &str, amount: i64) -> Option<Money> {
+        Some(Money {
+            currency_code: code.to_owned(),
+            amount,
+        })
+    }
+
+    #[test]
+    fn amounts_keep_their_places() {
+        let message = pb::CheckAmounts {
+            gross: euros(1),
+            discounts: euros(2),
+            tax: euros(3),
+            tip: euros(4),
+            gift_card: euros(5),
+            paid_with_points: euros(6),
+        };
+        let (amounts, currency) = super::amounts(Some(&message)).expect("one currency");
+        let kept = [
+            amounts.gross,
+            amounts.discounts,
+            amounts.tax,
+            amounts.tip,
+            amounts.gift_card,
+            amounts.paid_with_points,
+        ];
+        assert_eq!(kept.map(Minor::get), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(currency, Currency::EUR);
+    }
+
+    #[test]
+    fn row_28_a_check_in_two_currencies_or_none_is_refused() {
+        let mixed = pb::CheckAmounts {
+            gross: euros(1),
+            tip: money("USD", 1),
+            ..pb::CheckAmounts::default()
+        };
+        let problem = super::amounts(Some(&mixed)).expect_err("two currencies");
+        assert_eq!(problem.reason(), ErrorReason::CurrencyMismatch);
+        let gold = pb::CheckAmounts {
+            gross: money("XAU", 1),
+            ..pb::CheckAmounts::default()
+        };
+        let problem = super::amounts(Some(&gold)).expect_err("no money of account");
+        assert_eq!(problem.reason(), ErrorReason::InvalidArgument);
+        assert!(problem.message().contains("amounts.gross.currency_code"));
+    }
+
+    #[test]
+    fn an_original_is_named_by_id_or_by_check() {
+        let mut message = pb::ReturnEarnRequest {
+            returned: euros(5),
+            original: Some(pb::return_earn_request::Original::OriginalCheckId(
+                "R-1".to_owned(),
+            )),
+            ..pb::ReturnEarnRequest::default()
+        };
+        let partner = PartnerId::from_uuid(uuid());
+        let named = |message: &pb::ReturnEarnRequest| match return_earn(
+            message,
+            partner,
+            Context::default(),
+        ) {
+            Ok(Action::ReturnEarn(ret)) => Some(ret.original),
+            _ => None,
+        };
+        assert_eq!(named(&message), Some(Original::Check("R-1".to_owned())));
+        let id = coalition_ledger::ids::TransactionId::from_uuid(uuid());
+        message.original = Some(pb::return_earn_request::Original::OriginalTransactionId(
+            id.to_string(),
+        ));
+        assert_eq!(named(&message), Some(Original::Transaction(id)));
+        message.original = None;
+        assert_eq!(named(&message), None);
+    }
+
+    fn uuid() -> uuid::Uuid {
+        uuid::Uuid::from_u128(7)
+    }
+}

@@ -1,0 +1,1 @@
+//! The registry of partners, agreements and members.

@@ -1,0 +1,753 @@
+//! The golden scenarios: worked numbers that the product reproduces through its public interface, on
+//! both engines. Every figure is read from `fixtures/golden`, none stands here.
+
+use std::collections::BTreeMap;
+
+use coalition_proto::common::LotSlice;
+use coalition_proto::earn::{self, CheckAmounts};
+use coalition_proto::partner::Terms;
+use coalition_proto::settlement::{
+    AccountKind, ComputeSettlementRequest, FundingDirection, GetHeadroomRequest,
+    GetTrialBalanceRequest, Headroom, NettingMethod, RecordFundingRequest, Settlement,
+};
+use coalition_tests::figures::{DAY_S, later, micros, minor, money, time};
+use coalition_tests::{Network, OPERATOR, Partner, both_engines, request_id, terms};
+use futures::future::join_all;
+use serde_json::Value;
+
+both_engines!(
+    month_four_partners,
+    three_issuers_one_check,
+    six_transfers,
+    limit_at_once,
+    limit_one_by_one,
+    limit_with_a_refund_between,
+    spend_across_issuers,
+    shares,
+    prepaid_block,
+);
+
+macro_rules! golden {
+    ($name:literal) => {
+        serde_json::from_str::<Value>(include_str!(concat!("../fixtures/golden/", $name, ".json")))
+            .expect("the fixture is JSON")
+    };
+}
+
+/// How many members the month's points are spread over; every figure of the month divides by it.
+const MEMBERS: i64 = 10;
+
+async fn month_four_partners(network: &Network) {
+    let golden = golden!("month_four_partners");
+    let given = &golden["given"];
+    let agreement = &given["agreement"];
+    assert_eq!(agreement["preset"], "settle_at_issue");
+    let terms = terms::settle_at_issue(
+        text(&given["currency"]),
+        text(&agreement["issue_price_per_point"]),
+        text(&agreement["reimbursement_per_point"]),
+    );
+    let partners = partners(network, &given["partners"], &terms).await;
+    let mut members = Vec::new();
+    for _ in 0..MEMBERS {
+        members.push(network.member().await);
+    }
+
+    // Every member earns at every partner; members side by side, as in a real month.
+    let steps = golden["steps"].as_array().expect("steps");
+    let total = |field: &str| steps.iter().map(|step| number(&step[field])).sum::<i64>();
+    join_all(members.iter().enumerate().map(|(place, member)| {
+        let partners = &partners;
+        async move {
+            for step in steps {
+                let issued = number(&step["issued"]) / MEMBERS;
+                let earned = of(partners, step)
+                    .earn(member, &format!("e{place}"), issued)
+                    .await;
+                assert_eq!(earned.points_earned, issued);
+            }
+        }
+    }))
+    .await;
+    // Goods come back at the first check of each partner that had any.
+    for step in steps {
+        let clawed = number(&step["clawed_back"]);
+        if clawed > 0 {
+            let taken = of(&partners, step).take_back("e0", clawed).await;
+            assert_eq!(
+                (taken.points_clawed_back, taken.points_to_debt),
+                (clawed, 0)
+            );
+        }
+    }
+    join_all(members.iter().enumerate().map(|(place, member)| {
+        let partners = &partners;
+        async move {
+            for step in steps {
+                let spent = number(&step["redeemed_here"]) / MEMBERS;
+                of(partners, step)
+                    .redeem(member, &format!("r{place}"), spent)
+                    .await;
+            }
+        }
+    }))
+    .await;
+    for step in steps {
+        let refunded = number(&step["redemptions_refunded"]);
+        if refunded > 0 {
+            let back = of(&partners, step).refund("r2", refunded).await;
+            assert_eq!(back.points_refunded, refunded);
+        }
+    }
+
+    let expect = &golden["expect"];
+    assert_eq!(
+        nets(network, &partners, "").await,
+        expected_nets(&expect["net"])
+    );
+    let closed = network.cut().await.closed.expect("a window was closed");
+    assert_eq!(
+        nets(network, &partners, &closed.window_id).await,
+        expected_nets(&expect["net"])
+    );
+    for (step, position) in steps.iter().map(|step| (step, &of(&partners, step).id)) {
+        let rows = network.positions(&closed.window_id).await;
+        let row = rows
+            .iter()
+            .find(|row| row.party == *position)
+            .expect("every partner moved");
+        assert_eq!(row.points_issued, number(&step["issued"]));
+        assert_eq!(row.points_clawed_back, number(&step["clawed_back"]));
+        assert_eq!(
+            row.points_refunded_here,
+            number(&step["redemptions_refunded"])
+        );
+        let here = number(&step["redeemed_here"]) - number(&step["redemptions_refunded"]);
+        assert_eq!(row.points_redeemed_here, here);
+    }
+
+    let settlement = compute(network, &closed.window_id, NettingMethod::Multilateral).await;
+    assert_eq!(
+        payments(&settlement, &partners),
+        expected_payments(&expect["payments"])
+    );
+    assert_eq!(
+        settlement.totals[0].gross_micros,
+        micros(text(&expect["gross_legs"]))
+    );
+    let paid = settlement.totals[0].paid.clone().expect("what is paid");
+    assert_eq!(
+        paid,
+        money(text(&given["currency"]), minor(text(&expect["paid"])))
+    );
+
+    let outstanding = number(&expect["points_outstanding"]);
+    assert_eq!(held_by_members(network).await, outstanding);
+    let left = total("issued") - total("clawed_back") - total("redeemed_here")
+        + total("redemptions_refunded");
+    assert_eq!(left, outstanding, "the fixture agrees with itself");
+}
+
+async fn three_issuers_one_check(network: &Network) {
+    let golden = golden!("three_issuers_one_check");
+    let given = &golden["given"];
+    let agreement = &given["agreement"];
+    assert_eq!(agreement["preset"], "settle_at_redemption");
+    let terms = terms::settle_at_redemption(
+        text(&given["currency"]),
+        text(&agreement["redemption_price_per_point"]),
+        text(&agreement["reimbursement_per_point"]),
+    );
+    let mut lots: Vec<&Value> = given["lots"].as_array().expect("lots").iter().collect();
+    let redeem = &golden["steps"][0];
+    let refund = &golden["steps"][1];
+    let redeemer = text(&redeem["redeem"]["partner"]);
+    let mut partners = BTreeMap::new();
+    for code in lots
+        .iter()
+        .map(|lot| text(&lot["issuer"]))
+        .chain([redeemer])
+    {
+        partners.insert(code.to_owned(), network.partner(code, terms.clone()).await);
+    }
+    let member = network.member().await;
+
+    // Each lot is earned so long before its expiry as lots live.
+    lots.sort_by_key(|lot| text(&lot["expires"]));
+    for lot in lots {
+        let expires = time(text(&lot["expires"]));
+        let earned = later(&expires, -i64::from(terms.lot_lifetime_days) * DAY_S);
+        network.set_clock(&earned.to_string()).await;
+        let issuer = &partners[text(&lot["issuer"])];
+        let answer = issuer.earn(&member, "earn", number(&lot["points"])).await;
+        assert_eq!(answer.lots[0].expires_at, Some(expires));
+    }
+
+    let redeemer = &partners[redeemer];
+    network
+        .set_clock(&time(text(&redeem["at"])).to_string())
+        .await;
+    let spent = redeemer
+        .redeem(&member, "check", number(&redeem["redeem"]["points"]))
+        .await;
+    let expect = &golden["expect"]["after_redeem"];
+    assert_eq!(
+        by_issuer(&spent.slices, &partners),
+        pairs(&expect["slices"])
+    );
+    assert_eq!(
+        nets(network, &partners, "").await,
+        expected_nets(&expect["net"])
+    );
+
+    network
+        .set_clock(&time(text(&refund["at"])).to_string())
+        .await;
+    let back = redeemer
+        .refund("check", number(&refund["refund"]["points"]))
+        .await;
+    let expect = &golden["expect"]["after_refund"];
+    let restored: Vec<(String, i64, Option<prost_types::Timestamp>)> = back
+        .restored
+        .iter()
+        .map(|slice| {
+            (
+                code_of(&partners, &slice.issuer),
+                slice.points,
+                slice.expires_at,
+            )
+        })
+        .collect();
+    let expected: Vec<_> = expect["restored"]
+        .as_array()
+        .expect("restored")
+        .iter()
+        .map(|row| {
+            (
+                text(&row[0]).to_owned(),
+                number(&row[1]),
+                Some(time(text(&row[2]))),
+            )
+        })
+        .collect();
+    assert_eq!(restored, expected);
+    assert_eq!(back.expired_on_return, 0);
+    assert_eq!(
+        nets(network, &partners, "").await,
+        expected_nets(&expect["net"])
+    );
+}
+
+async fn six_transfers(network: &Network) {
+    let golden = golden!("six_transfers");
+    let given = &golden["given"];
+    let agreement = &given["agreement"];
+    assert_eq!(
+        (&agreement["preset"], &agreement["price"]),
+        (&"bilateral".into(), &"face value".into())
+    );
+    let terms = terms::bilateral(
+        text(&given["currency"]),
+        text(&given["face_value_per_point"]),
+        text(&agreement["fee_per_point"]),
+    );
+    let partners = partners(network, &given["partners"], &terms).await;
+    for (place, step) in golden["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .enumerate()
+    {
+        let member = network.member().await;
+        // A point is worth a minor unit here.
+        let points = minor(text(&step["amount"]));
+        let check = format!("c{place}");
+        partners[text(&step["issuer"])]
+            .earn(&member, &check, points)
+            .await;
+        let spent = partners[text(&step["redeemer"])]
+            .redeem(&member, &check, points)
+            .await;
+        assert_eq!(spent.value, Some(money("USD", points)));
+    }
+
+    let expect = &golden["expect"];
+    let closed = network
+        .cut()
+        .await
+        .closed
+        .expect("a window was closed")
+        .window_id;
+    assert_eq!(
+        nets(network, &partners, &closed).await,
+        expected_nets(&expect["net"])
+    );
+    for method in [
+        NettingMethod::Multilateral,
+        NettingMethod::Bilateral,
+        NettingMethod::Gross,
+    ] {
+        let settlement = compute(network, &closed, method).await;
+        let total = &settlement.totals[0];
+        assert_eq!(
+            total.gross_micros,
+            micros(text(&expect["gross"])),
+            "{method:?}"
+        );
+        let paid = total.paid.as_ref().expect("what is paid").amount;
+        match method {
+            NettingMethod::Gross => assert_eq!(paid, minor(text(&expect["gross"]))),
+            NettingMethod::Bilateral => assert!(paid < minor(text(&expect["gross"]))),
+            _ => assert_eq!(paid, minor(text(&expect["multilateral_paid"]))),
+        }
+        // Whoever pays whom: for each partner it comes to the same.
+        let mut sums: BTreeMap<String, i64> = expected_nets(&expect["net"]);
+        sums.values_mut().for_each(|net| *net /= 10_000);
+        for obligation in &settlement.obligations {
+            let amount = obligation.amount.as_ref().expect("an amount").amount;
+            *sums
+                .get_mut(&code_of(&partners, &obligation.payer))
+                .expect("a party") += amount;
+            *sums
+                .get_mut(&code_of(&partners, &obligation.payee))
+                .expect("a party") -= amount;
+        }
+        assert!(sums.values().all(|left| *left == 0), "{method:?}: {sums:?}");
+    }
+}
+
+/// The issuer with the limit, the shop where its points are spent, and a member with enough of them.
+async fn limited(network: &Network, name: &str) -> (Partner, Partner, String) {
+    let golden = golden!("limit_within_a_batch");
+    let given = &golden["given"];
+    let currency = text(&given["currency"]);
+    let bilateral = terms::bilateral(currency, text(&given["face_value_per_point"]), "0");
+    let capped = Terms {
+        limit: Some(text(&given["limit"]).to_owned()),
+        ..bilateral.clone()
+    };
+    let issuer = network.partner(&format!("issuer-{name}"), capped).await;
+    let shop = network.partner(&format!("shop-{name}"), bilateral).await;
+    let member = network.member().await;
+    issuer.earn(&member, "all", minor("1000.00")).await;
+    assert_eq!(text(&given["funds"]), "0.00");
+    (issuer, shop, member)
+}
+
+/// What each step of the limit scenario spends, in points worth a minor unit each.
+fn limit_steps() -> Vec<(i64, String)> {
+    let golden = golden!("limit_within_a_batch");
+    let steps = golden["steps"].as_array().expect("steps").iter();
+    steps
+        .map(|step| {
+            (
+                minor(text(&step["redeem_of_issuer"])),
+                text(&step["expect"]).to_owned(),
+            )
+        })
+        .collect()
+}
+
+async fn assert_limit_position(network: &Network, issuer: &Partner) {
+    let position = micros(text(&golden!("limit_within_a_batch")["expect"]["position"]));
+    assert_eq!(network.nets("").await.get(&issuer.id), Some(&position));
+    let headroom = issuer
+        .office
+        .ask(GetHeadroomRequest::default())
+        .await
+        .headroom;
+    let headroom = headroom.expect("the headroom");
+    assert_eq!(headroom.position_micros, position);
+    let limit = headroom.limit_micros.expect("there is a limit");
+    assert_eq!(headroom.headroom_micros, Some(limit + position));
+}
+
+/// All three at once, so that they land in one batch, in every order; each time exactly one is
+/// posted, and never the one that alone is too large.
+async fn limit_at_once(network: &Network) {
+    let steps = limit_steps();
+    let orders = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
+    for (round, order) in orders.into_iter().enumerate() {
+        let (issuer, shop, member) = limited(network, &round.to_string()).await;
+        let answers = join_all(order.map(|step| {
+            let (shop, member, points) = (&shop, &member, steps[step].0);
+            async move {
+                (
+                    points,
+                    shop.try_redeem(member, &format!("c{step}"), points).await,
+                )
+            }
+        }))
+        .await;
+        let (posted, declined): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|(_, answer)| answer.is_ok());
+        let posted: Vec<i64> = posted.into_iter().map(|(points, _)| points).collect();
+        assert_eq!(posted, [steps[0].0], "in the order {order:?}");
+        for (_, refusal) in declined {
+            refusal
+                .expect_err("sorted out above")
+                .assert_declined("LIMIT_EXCEEDED");
+        }
+        assert_limit_position(network, &issuer).await;
+    }
+}
+
+async fn limit_one_by_one(network: &Network) {
+    let (issuer, shop, member) = limited(network, "one-by-one").await;
+    for (place, (points, expect)) in limit_steps().into_iter().enumerate() {
+        match shop.try_redeem(&member, &format!("c{place}"), points).await {
+            Ok(_) => assert_eq!(expect, "POSTED"),
+            Err(refusal) => assert_eq!(refusal.assert_declined(&expect).reason, expect),
+        }
+    }
+    assert_limit_position(network, &issuer).await;
+}
+
+/// The refund of the first gives its headroom back, which the second then uses.
+async fn limit_with_a_refund_between(network: &Network) {
+    let (issuer, shop, member) = limited(network, "refund").await;
+    let steps = limit_steps();
+    shop.redeem(&member, "c0", steps[0].0).await;
+    shop.refund("c0", steps[0].0).await;
+    shop.redeem(&member, "c1", steps[1].0).await;
+    assert_limit_position(network, &issuer).await;
+}
+
+async fn spend_across_issuers(network: &Network) {
+    let golden = golden!("spend_across_issuers");
+    let terms = terms::settle_at_redemption("EUR", "0.01", "0.008");
+    let codes = Value::from(vec!["a", "b", "c", "shop"]);
+    let partners = partners(network, &codes, &terms).await;
+    for (place, case) in golden["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .enumerate()
+    {
+        let (member, check) = (network.member().await, format!("case-{place}"));
+        for (issuer, points) in pairs(&case["lots"]) {
+            partners[&issuer].earn(&member, &check, points).await;
+        }
+        let wanted = number(&case["redeem"]);
+        let before = network.nets("").await;
+        match (
+            &case["expect"],
+            partners["shop"].try_redeem(&member, &check, wanted).await,
+        ) {
+            (Value::Array(_), Ok(spent)) => {
+                assert_eq!(by_issuer(&spent.slices, &partners), pairs(&case["expect"]));
+            }
+            (Value::String(words), Err(refusal)) => {
+                let (reason, nothing_moved) =
+                    words.split_once(", ").expect("a reason and a remark");
+                assert_eq!(nothing_moved, "nothing moved");
+                let held: i64 = pairs(&case["lots"]).iter().map(|(_, points)| points).sum();
+                assert_eq!(
+                    refusal.assert_declined(reason).fact("balance"),
+                    held.to_string()
+                );
+                assert_eq!(network.nets("").await, before);
+                // Everything the member had is still there, and can be spent.
+                partners["shop"]
+                    .redeem(&member, &format!("{check}-less"), held)
+                    .await;
+            }
+            (expect, answer) => panic!("expected {expect}, got {answer:?}"),
+        }
+    }
+}
+
+async fn shares(network: &Network) {
+    let golden = golden!("shares");
+    for (place, case) in golden["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .enumerate()
+    {
+        let weights: Vec<i32> = case["shares"]
+            .as_array()
+            .expect("shares")
+            .iter()
+            .map(|share| weight(text(share)))
+            .collect();
+        let mut funders = Vec::new();
+        for funder in 1..weights.len() {
+            let code = format!("funder-{place}-{funder}");
+            funders.push(network.partner(&code, terms::bare("EUR")).await.id);
+        }
+        // The earning partner is the first named.
+        let code = format!("shop-{place}");
+        let shop = network.newcomer(&code).await;
+        funders.insert(0, shop.clone());
+        let joint = Terms {
+            funders: funders
+                .iter()
+                .zip(&weights)
+                .map(|(id, weight)| terms::funder(id, *weight))
+                .collect(),
+            ..terms::bare("EUR")
+        };
+        let shop = network.trading(&shop, &code, joint).await;
+
+        let points = number(&case["points"]);
+        let expected: Vec<(String, i64)> = case["expect"]
+            .as_array()
+            .expect("expect")
+            .iter()
+            .zip(&funders)
+            .map(|(share, funder)| (funder.clone(), number(share)))
+            // Nobody issues a lot of nothing.
+            .filter(|(_, share)| *share > 0)
+            .collect();
+        let given = |slices: &[LotSlice]| -> Vec<(String, i64)> {
+            slices
+                .iter()
+                .map(|slice| (slice.issuer.clone(), slice.points))
+                .collect()
+        };
+        let quote = earn::QuoteRequest {
+            amounts: Some(CheckAmounts {
+                gross: Some(money("EUR", points)),
+                ..CheckAmounts::default()
+            }),
+            ..earn::QuoteRequest::default()
+        };
+        assert_eq!(given(&shop.till.ask(quote).await.slices), expected);
+        let member = network.member().await;
+        let earned = shop.earn(&member, "check", points).await;
+        assert_eq!(
+            (earned.points_earned, given(&earned.lots)),
+            (points, expected)
+        );
+    }
+}
+
+async fn prepaid_block(network: &Network) {
+    let golden = golden!("prepaid_block");
+    let given = &golden["given"];
+    let agreement = &given["agreement"];
+    assert_eq!(
+        (&agreement["preset"], &agreement["limit"]),
+        (&"prepaid".into(), &"0.00".into())
+    );
+    let currency = text(&given["currency"]);
+    let terms = Terms {
+        alert_below_points: number(&agreement["alert_below_points"]),
+        ..terms::prepaid(
+            currency,
+            text(&agreement["issue_price_per_point"]),
+            "0.0080",
+        )
+    };
+    let partner = network.partner(text(&agreement["partner"]), terms).await;
+    let member = network.member().await;
+
+    // Without funds there is nothing to earn.
+    let nothing = partner
+        .till
+        .refused(partner.earning(&member, "too-early", 1))
+        .await;
+    nothing.assert_declined("LIMIT_EXCEEDED");
+    let funding = minor(text(&given["funding"]));
+    let deposit = RecordFundingRequest {
+        request_id: request_id(),
+        partner_id: partner.id.clone(),
+        amount: Some(money(currency, funding)),
+        direction: FundingDirection::Deposit.into(),
+        bank_reference: "SEPA-1".to_owned(),
+    };
+    let recorded = network
+        .maker
+        .ask(deposit)
+        .await
+        .headroom
+        .expect("the headroom after it");
+    assert_eq!(
+        recorded.headroom_micros,
+        Some(micros(text(&given["funding"])))
+    );
+    assert!(!recorded.below_alert_points);
+
+    for (place, step) in golden["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .enumerate()
+    {
+        let expect = &step["expect"];
+        let earning = partner.earning(&member, &format!("c{place}"), number(&step["earn_points"]));
+        let answer = partner.till.call(earning).await;
+        match expect["declined"].as_str() {
+            None => assert_eq!(
+                answer.expect("it is posted").points_earned,
+                number(&step["earn_points"])
+            ),
+            Some(reason) => {
+                answer.expect_err("it is declined").assert_declined(reason);
+            }
+        }
+        let headroom = headroom(&partner).await;
+        if let Some(left) = expect["headroom"].as_str() {
+            assert_eq!(
+                headroom.headroom_micros,
+                Some(micros(left)),
+                "after step {place}"
+            );
+        }
+        if let Some(alert) = expect["alert"].as_bool() {
+            assert_eq!(headroom.below_alert_points, alert, "after step {place}");
+        }
+    }
+}
+
+async fn headroom(partner: &Partner) -> Headroom {
+    let answer = partner.office.ask(GetHeadroomRequest::default()).await;
+    answer.headroom.expect("the headroom")
+}
+
+async fn compute(network: &Network, window: &str, method: NettingMethod) -> Settlement {
+    let request = ComputeSettlementRequest {
+        request_id: request_id(),
+        window_ids: vec![window.to_owned()],
+        netting: method.into(),
+        validate_only: true,
+    };
+    let answer = network.maker.ask(request).await;
+    answer.settlement.expect("the settlement")
+}
+
+/// Points that members hold, by the trial balance.
+async fn held_by_members(network: &Network) -> i64 {
+    let trial = network.viewer.ask(GetTrialBalanceRequest::default()).await;
+    assert!(trial.balanced, "{:?}", trial.equations);
+    let available = i32::from(AccountKind::Available);
+    trial
+        .accounts
+        .iter()
+        .filter(|row| row.kind == available)
+        .map(|row| row.balance)
+        .sum()
+}
+
+async fn partners(network: &Network, codes: &Value, terms: &Terms) -> BTreeMap<String, Partner> {
+    let mut partners = BTreeMap::new();
+    for code in codes.as_array().expect("codes of partners") {
+        let partner = network.partner(text(code), terms.clone()).await;
+        partners.insert(text(code).to_owned(), partner);
+    }
+    partners
+}
+
+/// The partner that a step happens at.
+fn of<'a>(partners: &'a BTreeMap<String, Partner>, step: &Value) -> &'a Partner {
+    &partners[text(&step["partner"])]
+}
+
+fn code_of(partners: &BTreeMap<String, Partner>, party: &str) -> String {
+    if party == OPERATOR {
+        return "operator".to_owned();
+    }
+    let partner = partners.values().find(|partner| partner.id == party);
+    partner
+        .unwrap_or_else(|| panic!("{party} is no partner"))
+        .code
+        .clone()
+}
+
+/// Nets by code, in micro-units; whoever comes out even is left out.
+async fn nets(
+    network: &Network,
+    partners: &BTreeMap<String, Partner>,
+    window: &str,
+) -> BTreeMap<String, i64> {
+    let nets = network.nets(window).await.into_iter();
+    let nets = nets.map(|(party, net)| (code_of(partners, &party), net));
+    nets.filter(|(_, net)| *net != 0).collect()
+}
+
+fn expected_nets(nets: &Value) -> BTreeMap<String, i64> {
+    let nets = nets.as_object().expect("nets by party").iter();
+    let nets = nets.map(|(code, net)| (code.clone(), micros(text(net))));
+    nets.filter(|(_, net)| *net != 0).collect()
+}
+
+fn payments(
+    settlement: &Settlement,
+    partners: &BTreeMap<String, Partner>,
+) -> Vec<(String, String, i64)> {
+    let mut payments: Vec<(String, String, i64)> = settlement
+        .obligations
+        .iter()
+        .map(|row| {
+            let amount = row.amount.as_ref().expect("an amount").amount;
+            (
+                code_of(partners, &row.payer),
+                code_of(partners, &row.payee),
+                amount,
+            )
+        })
+        .collect();
+    payments.sort();
+    payments
+}
+
+fn expected_payments(payments: &Value) -> Vec<(String, String, i64)> {
+    let mut payments: Vec<(String, String, i64)> = payments
+        .as_array()
+        .expect("payments")
+        .iter()
+        .map(|row| {
+            (
+                text(&row[0]).to_owned(),
+                text(&row[1]).to_owned(),
+                minor(text(&row[2])),
+            )
+        })
+        .collect();
+    payments.sort();
+    payments
+}
+
+fn by_issuer(slices: &[LotSlice], partners: &BTreeMap<String, Partner>) -> Vec<(String, i64)> {
+    slices
+        .iter()
+        .map(|slice| (code_of(partners, &slice.issuer), slice.points))
+        .collect()
+}
+
+/// Rows of a name and a number.
+fn pairs(rows: &Value) -> Vec<(String, i64)> {
+    let rows = rows.as_array().expect("rows").iter();
+    rows.map(|row| (text(&row[0]).to_owned(), number(&row[1])))
+        .collect()
+}
+
+/// A share as a weight: `1/5` next to other fifths is 1, `60%` next to other percents is 60.
+fn weight(share: &str) -> i32 {
+    let digits = share
+        .split_once('/')
+        .map_or(share.trim_end_matches('%'), |(part, _)| part);
+    digits
+        .parse()
+        .unwrap_or_else(|error| panic!("{share}: {error}"))
+}
+
+fn text(value: &Value) -> &str {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+fn number(value: &Value) -> i64 {
+    value
+        .as_i64()
+        .unwrap_or_else(|| panic!("{value} is no whole number"))
+}

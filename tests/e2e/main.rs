@@ -1,0 +1,23 @@
+//! The network from outside: real nodes, real sockets, the public API, on both engines.
+//!
+//! One test program, so that it links once. Each module is about one promise; how nodes are started
+//! and called stands in the library of this crate.
+
+mod access;
+mod agreements;
+mod books;
+mod declines;
+mod golden;
+mod members;
+mod retries;
+mod rules;
+mod sale;
+mod windows;
+
+use std::io::Write as _;
+
+/// Says something on the terminal, past the capture of passing tests.
+fn told(what: &str) {
+    // Nobody is there to be told if this fails.
+    let _ = writeln!(std::io::stderr(), "{what}");
+}

@@ -1,0 +1,1 @@
+//! The binary `coalition`, run as a process of its own.
