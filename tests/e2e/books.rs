@@ -298,12 +298,17 @@ async fn an_edited_figure_is_found_and_named(network: &Network) {
             );
         }
 
-        network
-            .edit(&format!("delete from {table} where {row}"))
-            .await;
-        network
-            .edit(&format!("insert into {table} select * from kept"))
-            .await;
+        let back = if change.is_empty() {
+            format!("insert into {table} select * from kept")
+        } else {
+            let columns = change
+                .split(", ")
+                .map(|set| set.split(' ').next().unwrap_or_default());
+            let columns = columns.map(|name| format!("{name} = (select {name} from kept)"));
+            let columns = columns.collect::<Vec<_>>().join(", ");
+            format!("update {table} set {columns} where {row}")
+        };
+        assert_eq!(network.edit(&back).await, 1, "{what}");
         network.edit("drop table kept").await;
         network.assert_books_balance().await;
     }

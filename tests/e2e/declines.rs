@@ -289,7 +289,7 @@ async fn fields_that_break_their_rule_are_named(network: &Network) {
                 ..base()
             },
         ),
-        ("context", context(on(""))),
+        ("context.check_id", context(on(""))),
         ("context.check_id", context(on(&long))),
         ("context.check_id", context(on("a\0b"))),
         (
@@ -347,8 +347,8 @@ async fn fields_that_break_their_rule_are_named(network: &Network) {
                 ..base()
             },
         ),
-        ("amounts.gross", gross(money("EUR", -1))),
-        ("amounts.gross", gross(money("EUR", i64::MAX))),
+        ("amounts.gross.amount", gross(money("EUR", -1))),
+        ("amounts.gross.amount", gross(money("EUR", i64::MAX))),
         ("amounts.gross.currency_code", gross(money("eur", 1))),
     ];
     let count = rows.len();

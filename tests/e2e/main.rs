@@ -7,11 +7,14 @@ mod access;
 mod agreements;
 mod books;
 mod declines;
+mod demo;
 mod golden;
 mod members;
+mod replay;
 mod retries;
 mod rules;
 mod sale;
+mod split;
 mod windows;
 
 use std::io::Write as _;

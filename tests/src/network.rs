@@ -48,7 +48,9 @@ pub struct Network {
     pub checker: Caller,
     /// Helps members.
     pub support: Caller,
-    node: RunningNode,
+    endpoint: String,
+    /// None: the processes of the network are the test's own affair.
+    node: Option<RunningNode>,
     key: DevKey,
     channel: Channel,
     database: Database,
@@ -87,8 +89,24 @@ impl Network {
         let node = RunningNode::start(config, Roles::All)
             .await
             .unwrap_or_else(|error| panic!("the network does not start: {error:#}"));
-        let key = DevKey::open(folder.path(), false).expect("the node has made a key");
-        let channel = connect(&node.endpoint());
+        let endpoint = node.endpoint();
+        Self::of(endpoint, Some(node), database, folder)
+    }
+
+    /// A network whose processes run already; `folder` holds its keys.
+    #[must_use]
+    pub fn elsewhere(endpoint: &str, database: Database, folder: TempDir) -> Self {
+        Self::of(endpoint.to_owned(), None, database, folder)
+    }
+
+    fn of(
+        endpoint: String,
+        node: Option<RunningNode>,
+        database: Database,
+        folder: TempDir,
+    ) -> Self {
+        let key = DevKey::open(folder.path(), false).expect("the network has made a key");
+        let channel = connect(&endpoint);
         let operator = |role: Role| {
             let request = TokenRequest::new(role.as_str(), [role]);
             Caller::new(channel.clone(), Some(&mint(&key, &request)))
@@ -99,6 +117,7 @@ impl Network {
             viewer: operator(Role::OperatorViewer),
             checker: operator(Role::OperatorChecker),
             support: operator(Role::SupportAgent),
+            endpoint,
             node,
             key,
             channel: channel.clone(),
@@ -109,20 +128,30 @@ impl Network {
 
     /// Stops the node and starts another on the same database.
     pub async fn restart(self) -> Self {
-        self.node.shut_down().await;
+        if let Some(node) = self.node {
+            node.shut_down().await;
+        }
         Self::open(self.database, self.folder).await
     }
 
     /// Stops the node and removes what it kept.
     pub async fn stop(self) {
-        self.node.shut_down().await;
+        if let Some(node) = self.node {
+            node.shut_down().await;
+        }
         self.database.remove().await;
+    }
+
+    /// Another view of the same network, at another address.
+    #[must_use]
+    pub fn moved_to(self, endpoint: &str) -> Self {
+        Self::of(endpoint.to_owned(), self.node, self.database, self.folder)
     }
 
     /// Where the gateway answers.
     #[must_use]
-    pub fn endpoint(&self) -> String {
-        self.node.endpoint()
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// The database, as nodes are told of it.
@@ -152,7 +181,7 @@ impl Network {
     /// A caller like that one, over a connection of its own.
     #[must_use]
     pub fn over_its_own_connection(&self, request: &TokenRequest) -> Caller {
-        Caller::new(connect(&self.endpoint()), Some(&mint(&self.key, request)))
+        Caller::new(connect(&self.endpoint), Some(&mint(&self.key, request)))
     }
 
     /// Has the clock stand at this time.

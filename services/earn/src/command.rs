@@ -130,26 +130,26 @@ mod tests {
 
     use super::*;
 
-    fn euros(amount: i64) -> Option<Money> {
+    fn euros(amount: i64) -> Money {
         money("EUR", amount)
     }
 
-    fn money(code: &str, amount: i64) -> Option<Money> {
-        Some(Money {
+    fn money(code: &str, amount: i64) -> Money {
+        Money {
             currency_code: code.to_owned(),
             amount,
-        })
+        }
     }
 
     #[test]
     fn amounts_keep_their_places() {
         let message = pb::CheckAmounts {
-            gross: euros(1),
-            discounts: euros(2),
-            tax: euros(3),
-            tip: euros(4),
-            gift_card: euros(5),
-            paid_with_points: euros(6),
+            gross: Some(euros(1)),
+            discounts: Some(euros(2)),
+            tax: Some(euros(3)),
+            tip: Some(euros(4)),
+            gift_card: Some(euros(5)),
+            paid_with_points: Some(euros(6)),
         };
         let (amounts, currency) = super::amounts(Some(&message)).expect("one currency");
         let kept = [
@@ -167,14 +167,14 @@ mod tests {
     #[test]
     fn row_28_a_check_in_two_currencies_or_none_is_refused() {
         let mixed = pb::CheckAmounts {
-            gross: euros(1),
-            tip: money("USD", 1),
+            gross: Some(euros(1)),
+            tip: Some(money("USD", 1)),
             ..pb::CheckAmounts::default()
         };
         let problem = super::amounts(Some(&mixed)).expect_err("two currencies");
         assert_eq!(problem.reason(), ErrorReason::CurrencyMismatch);
         let gold = pb::CheckAmounts {
-            gross: money("XAU", 1),
+            gross: Some(money("XAU", 1)),
             ..pb::CheckAmounts::default()
         };
         let problem = super::amounts(Some(&gold)).expect_err("no money of account");
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn an_original_is_named_by_id_or_by_check() {
         let mut message = pb::ReturnEarnRequest {
-            returned: euros(5),
+            returned: Some(euros(5)),
             original: Some(pb::return_earn_request::Original::OriginalCheckId(
                 "R-1".to_owned(),
             )),

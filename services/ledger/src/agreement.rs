@@ -143,6 +143,7 @@ pub struct Funder {
 /// The terms of one agreement version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a term of its own")]
 pub struct Terms {
     /// The currency of every amount in the agreement and of the checks it covers.
     #[serde(with = "currency_code")]

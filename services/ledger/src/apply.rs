@@ -78,7 +78,7 @@ pub fn apply(
         decisions.push(match decide(&mut books, command) {
             Ok(decision) => decision,
             Err(Stop::Refused(refusal)) => Decision::Refused(refusal),
-            Err(Stop::Declined(no)) => books.decline(command, *no),
+            Err(Stop::Declined(no)) => books.decline(command, &no),
             Err(Stop::Short(shortage)) => return Err(shortage),
         });
     }

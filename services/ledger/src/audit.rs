@@ -12,7 +12,7 @@ use crate::ids::{LotId, MemberId, Party, TransactionId, WindowId};
 use crate::member::{Lot, MemberBook, Totals};
 use crate::money::{Currency, Micros, Minor, OutOfRange, Points, Unit};
 use crate::snapshot::{DebtRecord, Measure, Position, TotalKey};
-use crate::transaction::{Kind, Open, Transaction};
+use crate::transaction::{Kind, Open, Slice, Transaction};
 
 /// Something in the books that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Auditor {
             let sum = window.entry(key).or_default();
             *sum = sum.checked_add(amount).ok_or(OutOfRange)?;
         }
-        self.points_of(transaction)?;
+        self.figures_of(transaction)?;
         self.open_of(transaction)
     }
 
@@ -257,27 +257,45 @@ impl Auditor {
         Ok(())
     }
 
-    /// The transaction's own figure against its transfers.
-    fn points_of(&mut self, transaction: &Transaction) -> Result<(), OutOfRange> {
-        let slices = match transaction.kind {
-            Kind::Earn => transaction.issued(),
+    /// The transaction's own figures against its transfers.
+    fn figures_of(&mut self, transaction: &Transaction) -> Result<(), OutOfRange> {
+        let place = format_args!("transaction {}", transaction.id);
+        let points = match transaction.kind {
+            Kind::Earn => Slice::sum(&transaction.issued())?,
             Kind::ReturnEarn => {
-                let mut slices = transaction.clawed_back();
-                slices.extend(transaction.indebted());
-                slices
+                let clawed_back = Slice::sum(&transaction.clawed_back())?;
+                clawed_back.plus(Slice::sum(&transaction.indebted())?)?
             }
-            Kind::Redeem => transaction.spent(),
-            Kind::RefundRedemption => transaction.restored(),
-            Kind::Expire => transaction.expired(),
-            Kind::Mature | Kind::Deposit | Kind::Withdraw | Kind::Reverse => return Ok(()),
+            Kind::Redeem => Slice::sum(&transaction.spent())?,
+            Kind::RefundRedemption => Slice::sum(&transaction.restored())?,
+            Kind::Expire => Slice::sum(&transaction.expired())?,
+            Kind::Mature => Slice::sum(&transaction.matured())?,
+            Kind::Deposit | Kind::Withdraw => return self.funds_of(transaction),
+            Kind::Reverse => return Ok(()),
         };
-        let sum = Points::sum(slices.iter().map(|slice| slice.points))?;
-        self.compare(
-            format_args!("transaction {}", transaction.id),
-            "points",
-            &sum,
-            &transaction.points,
-        );
+        self.compare(place, "points", &points, &transaction.points);
+        if matches!(transaction.kind, Kind::Earn | Kind::RefundRedemption) {
+            let expired = Slice::sum(&transaction.expired())?;
+            self.compare(
+                place,
+                "points expired",
+                &expired,
+                &transaction.points_expired,
+            );
+        }
+        Ok(())
+    }
+
+    /// What was paid in or out against its transfers.
+    fn funds_of(&mut self, transaction: &Transaction) -> Result<(), OutOfRange> {
+        let moved = transaction.posting.transfers.iter();
+        let moved = Micros::sum(moved.map(|transfer| Micros::new(transfer.amount)))?;
+        let said = match transaction.amount {
+            Some((amount, currency)) => amount.to_micros(currency)?,
+            None => Micros::ZERO,
+        };
+        let place = format_args!("transaction {}", transaction.id);
+        self.compare(place, "amount", &moved, &said);
         Ok(())
     }
 
@@ -449,17 +467,12 @@ impl Auditor {
         self.finish_opens();
         let issuers: Vec<(Party, IssuerBook)> = self.issuers().collect();
         for (party, book) in issuers {
-            match book.accounted_for() {
-                Ok(sum) => self.compare(format!("points of {party}"), "issued", &sum, &book.issued),
-                Err(OutOfRange) => {
-                    let place = format!("points of {party}");
-                    self.find(
-                        place,
-                        "issued",
-                        "within range".into(),
-                        "out of range".into(),
-                    );
-                }
+            let place = format!("points of {party}");
+            if let Ok(sum) = book.accounted_for() {
+                self.compare(place, "issued", &sum, &book.issued);
+            } else {
+                let found = "out of range".into();
+                self.find(place, "issued", "within range".into(), found);
             }
         }
     }
@@ -487,10 +500,11 @@ impl Auditor {
                     );
                 }
             }
-            if !returned.is_zero()
-                && let Ok(left) = amount.minus(returned)
-            {
-                self.compare(&place, "open amount", &left, &open.amount);
+            match amount.minus(returned) {
+                Ok(left) => self.compare(&place, "open amount", &left, &open.amount),
+                Err(OutOfRange) => {
+                    self.find(place, "open amount", "within range".into(), "not".into());
+                }
             }
         }
         for (id, _) in reduced {

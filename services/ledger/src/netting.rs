@@ -150,24 +150,26 @@ fn payments(
         let sum = owed.entry((Party::Operator, partner)).or_default();
         *sum = sum.plus(left)?;
     }
-    let mut payments = Vec::new();
+    // What flowed backwards is paid forwards, in one sum with what flows that way anyhow.
+    let mut paid: BTreeMap<(Party, Party), Minor> = BTreeMap::new();
     for ((from, to), amount) in owed {
-        let (payer, payee, amount) = if amount.is_negative() {
-            (to, from, amount.negated()?)
+        let (pair, amount) = if amount.is_negative() {
+            ((to, from), amount.negated()?)
         } else {
-            (from, to, amount)
+            ((from, to), amount)
         };
-        if amount.is_positive() && payer != payee {
-            payments.push(Payment {
-                payer,
-                payee,
-                currency,
-                amount,
-            });
-        }
+        let sum = paid.entry(pair).or_default();
+        *sum = sum.plus(amount)?;
     }
-    payments.sort_by_key(|payment| (payment.payer, payment.payee));
-    Ok(payments)
+    let due = |((payer, payee), amount): ((Party, Party), Minor)| {
+        (amount.is_positive() && payer != payee).then_some(Payment {
+            payer,
+            payee,
+            currency,
+            amount,
+        })
+    };
+    Ok(paid.into_iter().filter_map(due).collect())
 }
 
 /// The flows that become payments of their own, in the method's grouping.

@@ -5,7 +5,7 @@ use coalition_ledger::agreement::{
 };
 use coalition_ledger::command::Original;
 use coalition_ledger::decision::Decision;
-use coalition_ledger::ids::{Party, PartnerId};
+use coalition_ledger::ids::{PartnerId, Party};
 use coalition_ledger::money::{Currency, Micros, Minor, Points};
 use coalition_ledger::netting::{Method, Payment};
 use coalition_ledger::time::{MICROS_PER_DAY, Timestamp};
@@ -15,8 +15,8 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::support::{
-    Builder, Network, START, Thrift, dec, declined, deposit, earn, instant, member, partner, posted,
-    redeem, refund, return_earn, terms,
+    Builder, Network, START, Thrift, dec, declined, deposit, earn, instant, member, partner,
+    posted, redeem, refund, return_earn, terms,
 };
 
 /// One scenario.
@@ -76,16 +76,29 @@ struct Names(Vec<String>);
 
 impl Names {
     fn of<'a>(names: impl IntoIterator<Item = &'a Value>) -> Self {
-        Self(names.into_iter().map(|name| text(name).to_owned()).collect())
+        Self(
+            names
+                .into_iter()
+                .map(|name| text(name).to_owned())
+                .collect(),
+        )
     }
 
     fn partner(&self, name: &str) -> PartnerId {
-        let place = self.0.iter().position(|known| known == name).expect("a partner");
+        let place = self
+            .0
+            .iter()
+            .position(|known| known == name)
+            .expect("a partner");
         partner(u8::try_from(place).expect("few"))
     }
 
     fn party(&self, name: &str) -> Party {
-        if name == "operator" { Party::Operator } else { self.partner(name).into() }
+        if name == "operator" {
+            Party::Operator
+        } else {
+            self.partner(name).into()
+        }
     }
 
     fn name(&self, party: Party) -> &str {
@@ -115,8 +128,9 @@ fn paid(payments: &[Payment]) -> Minor {
 
 #[test]
 fn month_four_partners() {
-    let scenario =
-        Scenario::parse(include_str!("../../../tests/fixtures/golden/month_four_partners.json"));
+    let scenario = Scenario::parse(include_str!(
+        "../../../tests/fixtures/golden/month_four_partners.json"
+    ));
     let legs = settle_at_issue(
         scenario.agreed("issue_price_per_point"),
         scenario.agreed("reimbursement_per_point"),
@@ -147,7 +161,13 @@ fn month_four_partners() {
     names.assert_nets(&network, scenario.expect("net"));
     let netting = network.netting(Method::Multilateral);
     let mut payments: Vec<(&str, &str, Minor)> = (netting.payments.iter())
-        .map(|payment| (names.name(payment.payer), names.name(payment.payee), payment.amount))
+        .map(|payment| {
+            (
+                names.name(payment.payer),
+                names.name(payment.payee),
+                payment.amount,
+            )
+        })
         .collect();
     payments.sort_unstable();
     let mut expected: Vec<(&str, &str, Minor)> = (list(scenario.expect("payments")).iter())
@@ -155,18 +175,29 @@ fn month_four_partners() {
         .collect();
     expected.sort_unstable();
     assert_eq!(payments, expected);
-    assert_eq!(netting.gross, [(Currency::EUR, micros(scenario.expect("gross_legs")))]);
+    assert_eq!(
+        netting.gross,
+        [(Currency::EUR, micros(scenario.expect("gross_legs")))]
+    );
     assert_eq!(paid(&netting.payments), cents(scenario.expect("paid")));
-    assert_eq!(network.netting(Method::Gross).payments.len(), 8, "eight become four");
+    assert_eq!(
+        network.netting(Method::Gross).payments.len(),
+        8,
+        "eight become four"
+    );
     let outstanding = network.book(buyer).totals.balance();
-    assert_eq!(outstanding, Ok(Points::new(count(scenario.expect("points_outstanding")))));
+    assert_eq!(
+        outstanding,
+        Ok(Points::new(count(scenario.expect("points_outstanding"))))
+    );
     network.assert_audited();
 }
 
 #[test]
 fn six_transfers() {
-    let scenario =
-        Scenario::parse(include_str!("../../../tests/fixtures/golden/six_transfers.json"));
+    let scenario = Scenario::parse(include_str!(
+        "../../../tests/fixtures/golden/six_transfers.json"
+    ));
     assert_eq!(scenario.given("agreement")["price"], "face value");
     let face_value = dec(text(scenario.given("face_value_per_point")));
     let legs = bilateral(face_value, scenario.agreed("fee_per_point"));
@@ -175,23 +206,44 @@ fn six_transfers() {
     for (number, step) in (1..).zip(scenario.steps()) {
         let buyer = network.enroll(member(number));
         let points = cents(&step["amount"]).get();
-        network.must_post(earn(names.partner(text(&step["issuer"])), buyer, euros_for(points)));
-        network.must_post(redeem(names.partner(text(&step["redeemer"])), buyer, points));
+        network.must_post(earn(
+            names.partner(text(&step["issuer"])),
+            buyer,
+            euros_for(points),
+        ));
+        network.must_post(redeem(
+            names.partner(text(&step["redeemer"])),
+            buyer,
+            points,
+        ));
     }
     names.assert_nets(&network, scenario.expect("net"));
     let multilateral = network.netting(Method::Multilateral);
-    assert_eq!(multilateral.gross, [(Currency::EUR, micros(scenario.expect("gross")))]);
-    assert_eq!(paid(&multilateral.payments), cents(scenario.expect("multilateral_paid")));
+    assert_eq!(
+        multilateral.gross,
+        [(Currency::EUR, micros(scenario.expect("gross")))]
+    );
+    // The operator passes on what it is paid; the scenario counts it once.
+    let (paid_in, paid_out): (Vec<Payment>, Vec<Payment>) = multilateral
+        .payments
+        .iter()
+        .partition(|payment| payment.payee == Party::Operator);
+    let expected = cents(scenario.expect("multilateral_paid"));
+    assert_eq!((paid(&paid_in), paid(&paid_out)), (expected, expected));
     for net in &multilateral.nets {
         let expected = &scenario.expect("net")[names.name(net.party)];
-        assert_eq!((net.net, net.net_minor), (micros(expected), cents(expected)));
+        assert_eq!(
+            (net.net, net.net_minor),
+            (micros(expected), cents(expected))
+        );
     }
 }
 
 #[test]
 fn three_issuers_one_check() {
-    let scenario =
-        Scenario::parse(include_str!("../../../tests/fixtures/golden/three_issuers_one_check.json"));
+    let scenario = Scenario::parse(include_str!(
+        "../../../tests/fixtures/golden/three_issuers_one_check.json"
+    ));
     let legs = settle_at_redemption(
         scenario.agreed("redemption_price_per_point"),
         scenario.agreed("reimbursement_per_point"),
@@ -204,7 +256,13 @@ fn three_issuers_one_check() {
         let life = instant(text(&lot["expires"])).micros() - START.micros();
         let lot_lifetime_days = u32::try_from(life / MICROS_PER_DAY).expect("days");
         let shop = names.partner(text(&lot["issuer"]));
-        builder = builder.partner(shop, Terms { lot_lifetime_days, ..terms(legs.clone()) });
+        builder = builder.partner(
+            shop,
+            Terms {
+                lot_lifetime_days,
+                ..terms(legs.clone())
+            },
+        );
     }
     let mut network = builder.build();
     let buyer = network.enroll(member(1));
@@ -217,8 +275,11 @@ fn three_issuers_one_check() {
     let points = count(&scenario.steps()[0]["redeem"]["points"]);
     let spent = network.must_post(redeem(names.partner(text(nails)), buyer, points));
     let expected = scenario.expect("after_redeem");
-    let slices: Vec<(&str, i64)> =
-        spent.spent().iter().map(|slice| (names.name(slice.issuer), slice.points.get())).collect();
+    let slices: Vec<(&str, i64)> = spent
+        .spent()
+        .iter()
+        .map(|slice| (names.name(slice.issuer), slice.points.get()))
+        .collect();
     assert_eq!(slices, pairs(&expected["slices"]));
     names.assert_nets(&network, &expected["net"]);
 
@@ -233,7 +294,13 @@ fn three_issuers_one_check() {
     };
     let restored: Vec<_> = back.restored().iter().map(told).collect();
     let lots: Vec<_> = (list(&expected["restored"]).iter())
-        .map(|lot| (text(&lot[0]).to_owned(), count(&lot[1]), instant(text(&lot[2]))))
+        .map(|lot| {
+            (
+                text(&lot[0]).to_owned(),
+                count(&lot[1]),
+                instant(text(&lot[2])),
+            )
+        })
         .collect();
     assert_eq!(restored, lots);
     names.assert_nets(&network, &expected["net"]);
@@ -241,19 +308,26 @@ fn three_issuers_one_check() {
 }
 
 fn pairs(value: &Value) -> Vec<(&str, i64)> {
-    list(value).iter().map(|pair| (text(&pair[0]), count(&pair[1]))).collect()
+    list(value)
+        .iter()
+        .map(|pair| (text(&pair[0]), count(&pair[1])))
+        .collect()
 }
 
 #[test]
 fn prepaid_block() {
-    let scenario =
-        Scenario::parse(include_str!("../../../tests/fixtures/golden/prepaid_block.json"));
+    let scenario = Scenario::parse(include_str!(
+        "../../../tests/fixtures/golden/prepaid_block.json"
+    ));
     let agreed = scenario.given("agreement");
     let nails = Names::of([&agreed["partner"]]).partner(text(&agreed["partner"]));
     let prepaid = Terms {
         limit: Some(micros(&agreed["limit"])),
         alert_below_points: Some(Points::new(count(&agreed["alert_below_points"]))),
-        ..terms(settle_at_issue(scenario.agreed("issue_price_per_point"), Decimal::ZERO))
+        ..terms(settle_at_issue(
+            scenario.agreed("issue_price_per_point"),
+            Decimal::ZERO,
+        ))
     };
     let mut network = Builder::new().partner(nails, prepaid.clone()).build();
     let buyer = network.enroll(member(1));
@@ -280,13 +354,22 @@ fn prepaid_block() {
 
 #[test]
 fn limit_within_a_batch() {
-    let scenario =
-        Scenario::parse(include_str!("../../../tests/fixtures/golden/limit_within_a_batch.json"));
+    let scenario = Scenario::parse(include_str!(
+        "../../../tests/fixtures/golden/limit_within_a_batch.json"
+    ));
     let (issuer, redeemer) = (partner(1), partner(2));
-    let legs = bilateral(dec(text(scenario.given("face_value_per_point"))), Decimal::ZERO);
-    let limited = Terms { limit: Some(micros(scenario.given("limit"))), ..terms(legs.clone()) };
-    let mut network =
-        Builder::new().partner(issuer, limited).partner(redeemer, terms(legs)).build();
+    let legs = bilateral(
+        dec(text(scenario.given("face_value_per_point"))),
+        Decimal::ZERO,
+    );
+    let limited = Terms {
+        limit: Some(micros(scenario.given("limit"))),
+        ..terms(legs.clone())
+    };
+    let mut network = Builder::new()
+        .partner(issuer, limited)
+        .partner(redeemer, terms(legs))
+        .build();
     let buyer = network.enroll(member(1));
     network.must_post(earn(issuer, buyer, euros_for(100_000)));
     assert_eq!(scenario.given("funds"), "0.00");
@@ -298,15 +381,27 @@ fn limit_within_a_batch() {
             "LIMIT_EXCEEDED"
         }
     };
-    let expected: Vec<&str> = scenario.steps().iter().map(|step| text(&step["expect"])).collect();
+    let expected: Vec<&str> = scenario
+        .steps()
+        .iter()
+        .map(|step| text(&step["expect"]))
+        .collect();
     let position = micros(scenario.expect("position"));
 
     for thrift in [Thrift::Few(0), Thrift::Few(1), Thrift::All] {
         network.thrift = thrift;
         let mut at_once = network.clone();
-        let batch: Vec<_> = scenario.steps().iter().map(|step| at_once.ask(spend(step))).collect();
+        let batch: Vec<_> = scenario
+            .steps()
+            .iter()
+            .map(|step| at_once.ask(spend(step)))
+            .collect();
         let answers = at_once.run(&batch);
-        assert_eq!(answers.iter().map(says).collect::<Vec<_>>(), expected, "at once");
+        assert_eq!(
+            answers.iter().map(says).collect::<Vec<_>>(),
+            expected,
+            "at once"
+        );
         assert_eq!(at_once.net(issuer), position);
 
         let mut singly = network.clone();
@@ -329,8 +424,9 @@ fn limit_within_a_batch() {
 
 #[test]
 fn spend_across_issuers() {
-    let scenario =
-        Scenario::parse(include_str!("../../../tests/fixtures/golden/spend_across_issuers.json"));
+    let scenario = Scenario::parse(include_str!(
+        "../../../tests/fixtures/golden/spend_across_issuers.json"
+    ));
     for case in list(&scenario.0["cases"]) {
         let lots = pairs(&case["lots"]);
         let names = Names(lots.iter().map(|(name, _)| (*name).to_owned()).collect());
@@ -343,8 +439,10 @@ fn spend_across_issuers() {
         let decision = network.send(redeem(names.partner("a"), buyer, count(&case["redeem"])));
         if case["expect"].is_array() {
             let slices = posted(&decision).spent();
-            let spent: Vec<(&str, i64)> =
-                slices.iter().map(|slice| (names.name(slice.issuer), slice.points.get())).collect();
+            let spent: Vec<(&str, i64)> = slices
+                .iter()
+                .map(|slice| (names.name(slice.issuer), slice.points.get()))
+                .collect();
             assert_eq!(spent, pairs(&case["expect"]));
         } else {
             assert_eq!(case["expect"], "INSUFFICIENT_POINTS, nothing moved");
@@ -358,16 +456,26 @@ fn spend_across_issuers() {
 fn shares() {
     let scenario = Scenario::parse(include_str!("../../../tests/fixtures/golden/shares.json"));
     for case in list(&scenario.0["cases"]) {
-        let parties: Vec<PartnerId> =
-            (1..).map(partner).take(list(&case["shares"]).len()).collect();
+        let parties: Vec<PartnerId> = (1..)
+            .map(partner)
+            .take(list(&case["shares"]).len())
+            .collect();
         let funders: Vec<Funder> = list(&case["shares"])
             .iter()
             .zip(&parties)
-            .map(|(share, party)| Funder { party: (*party).into(), weight: weight(text(share)) })
+            .map(|(share, party)| Funder {
+                party: (*party).into(),
+                weight: weight(text(share)),
+            })
             .collect();
         let plain = terms(Vec::new());
-        let mut builder =
-            Builder::new().partner(parties[0], Terms { funders, ..plain.clone() });
+        let mut builder = Builder::new().partner(
+            parties[0],
+            Terms {
+                funders,
+                ..plain.clone()
+            },
+        );
         for party in &parties[1..] {
             builder = builder.partner(*party, plain.clone());
         }
@@ -376,7 +484,9 @@ fn shares() {
         let check = network.must_post(earn(parties[0], buyer, euros_for(count(&case["points"]))));
         let issued = check.issued();
         let share_of = |party: &PartnerId| {
-            let own = issued.iter().find(|slice| slice.issuer == Party::from(*party));
+            let own = issued
+                .iter()
+                .find(|slice| slice.issuer == Party::from(*party));
             own.map_or(0, |slice| slice.points.get())
         };
         let shares: Vec<i64> = parties.iter().map(share_of).collect();

@@ -15,17 +15,32 @@ const METHODS: [Method; 3] = [Method::Multilateral, Method::Bilateral, Method::G
 
 /// The party with this number; 0 is the operator.
 fn party(number: u8) -> Party {
-    if number == 0 { Party::Operator } else { partner(number).into() }
+    if number == 0 {
+        Party::Operator
+    } else {
+        partner(number).into()
+    }
 }
 
 /// A window's total of what flowed from one party to another, in micro-units.
 fn flow(from: u8, to: u8, currency: Currency, micros: i64) -> (TotalKey, i64) {
     let (measure, unit) = (Measure::Flow, Unit::Money(currency));
-    (TotalKey { measure, party: party(from), counterparty: party(to), unit }, micros)
+    (
+        TotalKey {
+            measure,
+            party: party(from),
+            counterparty: party(to),
+            unit,
+        },
+        micros,
+    )
 }
 
 fn paid_by(netting: &Netting, party: Party, currency: Currency) -> i64 {
-    let own = netting.payments.iter().filter(|payment| payment.currency == currency);
+    let own = netting
+        .payments
+        .iter()
+        .filter(|payment| payment.currency == currency);
     own.map(|payment| {
         let amount = payment.amount.get();
         let received = if payment.payee == party { amount } else { 0 };
@@ -83,9 +98,10 @@ proptest! {
 /// What is stated as rounding is what the operator's figure has over its exact one.
 fn check_rounding(netting: &Netting) -> Result<(), TestCaseError> {
     for (currency, rounding) in &netting.rounding {
-        let operator = netting.nets.iter().find(|own| {
-            own.party == Party::Operator && own.currency == *currency
-        });
+        let operator = netting
+            .nets
+            .iter()
+            .find(|own| own.party == Party::Operator && own.currency == *currency);
         let operator = operator.expect("the operator's net");
         let paid = operator.net_minor.to_micros(*currency).expect("in range");
         prop_assert_eq!(paid.minus(operator.net), Ok(*rounding));
@@ -108,7 +124,11 @@ fn check_payments(netting: &Netting, method: Method) -> Result<(), TestCaseError
             prop_assert!(pair.contains(&Party::Operator));
         }
         let key = (payment.currency.code(), pair);
-        prop_assert_eq!(seen.insert(key, payment.amount), None, "two payments of one pair");
+        prop_assert_eq!(
+            seen.insert(key, payment.amount),
+            None,
+            "two payments of one pair"
+        );
     }
     Ok(())
 }
@@ -138,10 +158,17 @@ fn a_window_of_refunds_alone_turns_the_payment_round() {
 #[test]
 fn rounding_is_half_up_per_partner_and_the_operator_takes_the_rest() {
     let euro = Currency::EUR;
-    let flows = [flow(1, 0, euro, 5_000), flow(2, 0, euro, 5_000), flow(0, 3, euro, 4_999)];
+    let flows = [
+        flow(1, 0, euro, 5_000),
+        flow(2, 0, euro, 5_000),
+        flow(0, 3, euro, 4_999),
+    ];
     let netting = net(&flows, Method::Multilateral).expect("in range");
-    let nets: Vec<(Party, i64, i64)> =
-        netting.nets.iter().map(|own| (own.party, own.net.get(), own.net_minor.get())).collect();
+    let nets: Vec<(Party, i64, i64)> = netting
+        .nets
+        .iter()
+        .map(|own| (own.party, own.net.get(), own.net_minor.get()))
+        .collect();
     let expected = [
         (party(0), 5_001, 2),
         (party(1), -5_000, -1),
@@ -171,7 +198,10 @@ fn a_partner_spending_its_own_points_owes_nobody() {
 
 #[test]
 fn sums_beyond_the_books_are_errors() {
-    let flows = [flow(1, 2, Currency::EUR, i64::MAX), flow(1, 2, Currency::EUR, 1)];
+    let flows = [
+        flow(1, 2, Currency::EUR, i64::MAX),
+        flow(1, 2, Currency::EUR, 1),
+    ];
     assert_eq!(net(&flows, Method::Multilateral), Err(OutOfRange));
     let flows = [flow(1, 2, Currency::EUR, i64::MIN)];
     for method in METHODS {

@@ -21,7 +21,7 @@ use crate::world::{Clerk, MEMBERS, Step, World, scripts, worlds};
 
 /// How many random scripts each property runs. Nothing is kept of failures: what a failing script
 /// teaches becomes a test of its own in [`crate::regressions`].
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
         failure_persistence: None,
@@ -44,6 +44,13 @@ proptest! {
         }
         run.replay_everything();
     }
+}
+
+/// A network with a history.
+pub(crate) fn history(world: &World, script: &[Step]) -> Network {
+    let mut run = Run::new(world, Thrift::Few(1));
+    script.iter().for_each(|step| run.step(step));
+    run.batched.network
 }
 
 /// The three ledgers.

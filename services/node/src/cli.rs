@@ -28,7 +28,7 @@ COALITION_LOG_FORMAT, ...) or in a flag; the later override the earlier.";
 
 /// A network of shops that share one points currency: earn here, spend there, settle up.
 #[derive(Debug, Parser)]
-#[command(name = "coalition", version, about, after_help = EXAMPLES, propagate_version = true)]
+#[command(name = "coalition", version, after_help = EXAMPLES, propagate_version = true)]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     /// Settings, before or after the command.
@@ -47,7 +47,12 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "FILE", env = "COALITION_CONFIG")]
     pub config: Option<PathBuf>,
     /// Whether points are real; a database keeps the mode it was made with [default: sandbox]
-    #[arg(long, global = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "sandbox|production",
+        hide_possible_values = true
+    )]
     pub mode: Option<Mode>,
     /// Where keys and the embedded database are kept [default: coalition-data]
     #[arg(long, global = true, value_name = "DIR")]
@@ -57,7 +62,12 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
     /// How the log looks [default: text on a terminal, else json]
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "auto|text|json",
+        hide_possible_values = true
+    )]
     pub log_format: Option<LogFormat>,
     /// What is logged: a level, or target=level,... [default: info where calls are served]
     #[arg(long, global = true, value_name = "FILTER")]
@@ -67,10 +77,10 @@ pub struct Settings {
 /// What the binary can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a whole network in this process
-    Up(commands::up::Args),
     /// Show a network at work: a simulated month, its figures, and how to call it
     Demo(commands::demo::Args),
+    /// Run a whole network in this process
+    Up(commands::up::Args),
     /// Make a token to call a sandbox network with
     Token(commands::token::Args),
     /// Recompute every figure in the books from the postings

@@ -235,6 +235,28 @@ fn production_makes_no_keys_of_its_own() {
         ],
     );
     assert!(!place.data_dir().exists(), "a refusal makes nothing");
+
+    // With everything from outside it runs, and still makes no key.
+    let key = "5a".repeat(32);
+    let mut command = place.coalition(&up);
+    command
+        .env("COALITION_AUTH_JWKS", &jwks)
+        .env("COALITION_KEYS_IDENTIFIER", &key)
+        .env("COALITION_KEYS_PAGE_TOKEN", &key);
+    let mut process = Process::started(command);
+    process.signal("TERM");
+    assert_eq!(process.child.wait().expect("it ends").code(), Some(0));
+    let made = std::fs::read_dir(place.data_dir()).expect("the database is there");
+    for file in made {
+        let name = file.expect("readable").file_name();
+        assert!(
+            name.to_string_lossy().starts_with("coalition.db"),
+            "{name:?}"
+        );
+    }
+    // The database keeps its mode.
+    let sandbox = place.run(&["up", "--listen", "127.0.0.1:0"]);
+    refused(&sandbox, 1, &["in production", "sandbox"]);
 }
 
 #[test]
@@ -272,8 +294,11 @@ struct Process {
 
 impl Process {
     fn up(place: &Place) -> Self {
-        let mut child = place
-            .coalition(&["up", "--listen", "127.0.0.1:0"])
+        Self::started(place.coalition(&["up", "--listen", "127.0.0.1:0"]))
+    }
+
+    fn started(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

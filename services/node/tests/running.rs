@@ -140,8 +140,11 @@ async fn the_command_lines_tokens_are_accepted_for_what_they_are() -> anyhow::Re
 async fn an_end_comes_soon_although_somebody_watches() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let node = RunningNode::start(config(directory.path()), Roles::All).await?;
-    let watching = HealthClient::new(channel(&node).await?).watch(HealthCheckRequest::default());
-    let mut told = watching.await?.into_inner();
+    let mut client = HealthClient::new(channel(&node).await?);
+    let mut told = client
+        .watch(HealthCheckRequest::default())
+        .await?
+        .into_inner();
     let first = told.message().await?.context("a first message")?;
     assert_eq!(first.status(), ServingStatus::Serving);
 

@@ -9,6 +9,7 @@
 pub mod books;
 pub mod identifier;
 pub mod money;
+pub mod page;
 pub mod pos;
 pub mod receipt;
 pub mod time;
@@ -17,6 +18,7 @@ pub mod write;
 pub use books::{balance, lot_slice, slices, transaction, transfer, worth};
 pub use identifier::{IdentifierKey, Named};
 pub use money::{currency, minor, money};
+pub use page::Page;
 pub use receipt::Receipt;
 pub use time::{instant, timestamp};
 pub use write::{asked, request_key};

@@ -1,28 +1,35 @@
 //! Funds and headroom.
 
+use coalition_ledger::agreement::Terms;
 use coalition_ledger::command::{Action, Fund};
 use coalition_ledger::ids::{PartnerId, Party};
-use coalition_ledger::view::{Alert, headroom};
-use coalition_proto::common::ErrorReason;
+use coalition_ledger::money::Micros;
+use coalition_ledger::transaction::Decline;
+use coalition_ledger::view::{Alert, NoQuote, headroom};
 use coalition_proto::settlement as pb;
 use coalition_rpc::convert::{asked, minor};
-use coalition_rpc::request::{acting_partner, id};
+use coalition_rpc::request::{acting_partner, id, identity, valid};
 use coalition_rpc::status::{Problem, recorded};
 use tonic::Request;
 
 use crate::SettlementApi;
-use crate::pages::caller;
 
 impl SettlementApi {
     pub(crate) async fn fund(
         &self,
         request: &Request<pb::RecordFundingRequest>,
     ) -> Result<pb::RecordFundingResponse, Problem> {
-        let caller = caller(request)?;
+        let caller = identity(request)?;
         let message = request.get_ref();
+        valid(message)?;
         let asked = asked(request, caller, &message.request_id)?;
         let partner: PartnerId = id("partner_id", &message.partner_id)?;
-        let (amount, currency) = minor("amount", &message.amount.clone().unwrap_or_default())?;
+        let amount = message.amount.as_ref();
+        let amount = amount.ok_or_else(|| Problem::invalid("amount", "is required"))?;
+        let (amount, currency) = minor("amount", amount)?;
+        // Funds are part of a headroom, and without an agreement there is none: asked before anything
+        // is posted.
+        let terms = self.terms_of(partner).await?;
         let fund = Fund {
             partner,
             withdrawal: message.direction() == pb::FundingDirection::Withdrawal,
@@ -35,7 +42,7 @@ impl SettlementApi {
         Ok(pb::RecordFundingResponse {
             transaction_id: posted.transaction.id.to_string(),
             replayed: posted.replayed,
-            headroom: Some(self.headroom_of(partner).await?),
+            headroom: Some(self.headroom_under(partner, &terms).await?),
         })
     }
 
@@ -43,29 +50,31 @@ impl SettlementApi {
         &self,
         request: &Request<pb::GetHeadroomRequest>,
     ) -> Result<pb::GetHeadroomResponse, Problem> {
-        let caller = coalition_rpc::request::identity(request)?;
+        let caller = identity(request)?;
         let partner = acting_partner(caller, &request.get_ref().partner_id)?;
-        coalition_rpc::request::valid(request.get_ref())?;
+        valid(request.get_ref())?;
+        let terms = self.terms_of(partner).await?;
         Ok(pb::GetHeadroomResponse {
-            headroom: Some(self.headroom_of(partner).await?),
+            headroom: Some(self.headroom_under(partner, &terms).await?),
         })
     }
 
-    async fn headroom_of(&self, partner: PartnerId) -> Result<pb::Headroom, Problem> {
+    /// The terms of the partner's agreement in force.
+    async fn terms_of(&self, partner: PartnerId) -> Result<Terms, Problem> {
         let present = self.books.present().await.map_err(Problem::because)?;
         if present.rulebook.partner(partner).is_none() {
             return Err(Problem::not_found("no such partner"));
         }
-        let agreed = present
-            .rulebook
-            .in_force(partner, present.now)
-            .ok_or_else(|| {
-                Problem::new(
-                    ErrorReason::NoAgreementInForce,
-                    "no agreement of the partner is in force",
-                )
-            })?;
-        let terms = &agreed.terms;
+        let agreed = present.rulebook.in_force(partner, present.now);
+        let agreed = agreed.ok_or(NoQuote::Declined(Decline::NoAgreementInForce))?;
+        Ok(agreed.terms.clone())
+    }
+
+    async fn headroom_under(
+        &self,
+        partner: PartnerId,
+        terms: &Terms,
+    ) -> Result<pb::Headroom, Problem> {
         let positions = self
             .books
             .reader()
@@ -85,11 +94,11 @@ impl SettlementApi {
         Ok(pb::Headroom {
             partner_id: partner.to_string(),
             currency_code: terms.currency.code().to_owned(),
-            limit_micros: room.limit.map(|limit| limit.get()),
+            limit_micros: room.limit.map(Micros::get),
             funds_micros: position.funds.get(),
             position_micros: position.net()?.get(),
             reserved_micros: position.reserved.get(),
-            headroom_micros: room.left.map(|left| left.get()),
+            headroom_micros: room.left.map(Micros::get),
             used_percent: i32::try_from(room.used_percent).unwrap_or(i32::MAX),
             alert: alert.into(),
             below_alert_points: room.below_alert_points,

@@ -3,23 +3,21 @@
 //!
 //! Messages in, commands and questions out. Figures come from [`coalition_ledger::figures`],
 //! [`coalition_ledger::trial`] and the store's operations; nothing is summed up here. Where to find
-//! what: [`windows`], [`positions`], [`postings`], [`settlements`], [`funds`], [`state`].
+//! what: [`windows`], [`positions`], [`postings`], [`settlements`], [`funds`], [`state`]; [`sight`]
+//! decides who sees what.
 
 mod funds;
-mod pages;
 mod positions;
 mod postings;
 mod settlements;
+mod sight;
 mod state;
 mod windows;
 
-use coalition_ledger::ids::{PartnerId, Party};
 use coalition_proto::settlement as pb;
 use coalition_proto::settlement::settlement_service_server::SettlementService;
 use coalition_rpc::page_token::PageTokens;
-use coalition_rpc::status::Problem;
-use coalition_rpc::{Identity, request};
-use coalition_store::books::Books;
+use coalition_store::Books;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -36,21 +34,6 @@ impl SettlementApi {
     pub const fn new(books: Books, page_tokens: PageTokens) -> Self {
         Self { books, page_tokens }
     }
-}
-
-/// Whose rows a reader asks for: its own partner's, or those of the party that an operator names
-/// (empty: all).
-fn visible_party(caller: &Identity, named: &str) -> Result<Option<Party>, Problem> {
-    match caller.partner() {
-        Some(_) => Ok(request::visible_partner(caller, named)?.map(Party::Partner)),
-        None if named.is_empty() => Ok(None),
-        None => request::id("party", named).map(Some),
-    }
-}
-
-/// Whose figures a reader is shown where no filter is given: its own partner's, or all.
-fn own_partner(caller: &Identity) -> Option<PartnerId> {
-    caller.partner()
 }
 
 #[tonic::async_trait]

@@ -4,41 +4,37 @@ use coalition_ledger::figures::{self, Exposure, WindowPosition};
 use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::time::Timestamp;
 use coalition_proto::settlement as pb;
+use coalition_rpc::convert::Page;
+use coalition_rpc::request::{identity, valid};
 use coalition_rpc::status::Problem;
 use tonic::Request;
 
-use crate::pages::{Page, caller};
-use crate::{SettlementApi, visible_party, windows};
-
-const LIST_POSITIONS: &str = "/coalition.settlement.v1.SettlementService/ListPositions";
-const LIST_EXPOSURES: &str = "/coalition.settlement.v1.SettlementService/ListExposures";
+use crate::sight::visible_party;
+use crate::{SettlementApi, windows};
 
 impl SettlementApi {
     pub(crate) async fn positions(
         &self,
         request: &Request<pb::ListPositionsRequest>,
     ) -> Result<pb::ListPositionsResponse, Problem> {
-        let caller = caller(request)?;
+        let caller = identity(request)?;
         let asked = request.get_ref();
         let party = visible_party(caller, &asked.party)?;
-        let filter = format!("{} {}", asked.window_id, asked.party);
-        let (size, token) = (asked.page_size, &asked.page_token);
-        let tokens = &self.page_tokens;
-        let page = Page::asked(
-            tokens,
-            LIST_POSITIONS,
-            caller,
-            filter.as_bytes(),
-            size,
-            token,
-        )?;
+        valid(asked)?;
+        let filter = pb::ListPositionsRequest {
+            page_size: 0,
+            page_token: String::new(),
+            ..asked.clone()
+        };
+        let wished = (asked.page_size, asked.page_token.as_str());
+        let page = Page::of(&self.page_tokens, request, caller, wished, &filter)?;
         let (window, totals) = self.window_and_totals(&asked.window_id).await?;
         let mut rows = figures::positions(&totals)?;
         rows.retain(|row| party.is_none_or(|party| party == row.party));
         let code = |row: &WindowPosition| row.currency.map_or("", |currency| currency.code());
-        let (rows, next_page_token) = page.of_all(rows, |row| {
-            format!("{} {}", row.party, code(row)).into_bytes()
-        })?;
+        // Ids in text ascend as they do in the list, and OPERATOR comes before them.
+        let (rows, next_page_token) =
+            page.of_all(rows, |row| format!("{} {}", row.party, code(row)))?;
         let sums = figures::position_sums(&totals)?;
         Ok(pb::ListPositionsResponse {
             window: Some(windows::message(&window, &totals)),
@@ -58,28 +54,24 @@ impl SettlementApi {
         &self,
         request: &Request<pb::ListExposuresRequest>,
     ) -> Result<pb::ListExposuresResponse, Problem> {
-        let caller = caller(request)?;
+        let caller = identity(request)?;
         let asked = request.get_ref();
         let party = visible_party(caller, &asked.party)?;
-        let filter = format!("{} {}", asked.window_id, asked.party);
-        let (size, token) = (asked.page_size, &asked.page_token);
-        let tokens = &self.page_tokens;
-        let page = Page::asked(
-            tokens,
-            LIST_EXPOSURES,
-            caller,
-            filter.as_bytes(),
-            size,
-            token,
-        )?;
+        valid(asked)?;
+        let filter = pb::ListExposuresRequest {
+            page_size: 0,
+            page_token: String::new(),
+            ..asked.clone()
+        };
+        let wished = (asked.page_size, asked.page_token.as_str());
+        let page = Page::of(&self.page_tokens, request, caller, wished, &filter)?;
         let (window, totals) = self.window_and_totals(&asked.window_id).await?;
         let present = self.books.present().await.map_err(Problem::because)?;
         let at = window.closed_at.unwrap_or(present.now);
         let mut rows = figures::exposures(&totals)?;
         rows.retain(|row| party.is_none_or(|p| p == row.issuer || p == row.redeemer));
-        let (rows, next_page_token) = page.of_all(rows, |row| {
-            format!("{} {}", row.issuer, row.redeemer).into_bytes()
-        })?;
+        let (rows, next_page_token) =
+            page.of_all(rows, |row| format!("{} {}", row.issuer, row.redeemer))?;
         let exposures = rows.iter().map(|row| exposure(row, &present.rulebook, at));
         Ok(pb::ListExposuresResponse {
             exposures: exposures.collect::<Result<_, _>>()?,
@@ -125,4 +117,23 @@ fn exposure(row: &Exposure, rulebook: &Rulebook, at: Timestamp) -> Result<pb::Ex
         face_value_micros: worth.unwrap_or_default().get(),
         currency_code: currency.map_or_else(String::new, |c| c.code().to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use coalition_ledger::ids::{PartnerId, Party};
+    use uuid::Uuid;
+
+    #[test]
+    fn parties_ascend_in_text_as_they_do_in_the_books() {
+        let partner = |number| Party::Partner(PartnerId::from_uuid(Uuid::from_u128(number)));
+        let parties = [
+            Party::Operator,
+            partner(1),
+            partner(9 << 64),
+            partner(u128::MAX >> 1),
+        ];
+        assert!(parties.is_sorted());
+        assert!(parties.iter().map(Party::to_string).is_sorted());
+    }
 }

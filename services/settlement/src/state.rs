@@ -5,6 +5,7 @@ use coalition_ledger::ids::{TransactionId, WindowId};
 use coalition_ledger::trial::{AccountKind, AccountTotal, Equation, Trial};
 use coalition_proto::settlement as pb;
 use coalition_proto::settlement::verify_response::Event;
+use coalition_rpc::request::{identity, valid};
 use coalition_rpc::status::Problem;
 use coalition_store::model::PostingFilter;
 use coalition_store::verify::{Listener, Report, verify};
@@ -13,7 +14,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
 use crate::SettlementApi;
-use crate::pages::caller;
 
 /// Postings read at a time for the trial balance of one window.
 const POSTINGS_AT_A_TIME: i64 = 1_000;
@@ -25,7 +25,8 @@ impl SettlementApi {
         &self,
         request: &Request<pb::GetTrialBalanceRequest>,
     ) -> Result<pb::GetTrialBalanceResponse, Problem> {
-        caller(request)?;
+        identity(request)?;
+        valid(request.get_ref())?;
         let trial = match request.get_ref().window_id.as_str() {
             "" => {
                 let sums = self
@@ -37,7 +38,7 @@ impl SettlementApi {
                 Trial::of_books(&sums.totals, &sums.holdings, &sums.positions)?
             }
             named => {
-                let (window, _) = self.window_and_totals(named).await?;
+                let window = self.window(named).await?;
                 self.trial_of(window.id).await?
             }
         };
@@ -79,7 +80,8 @@ impl SettlementApi {
         &self,
         request: &Request<pb::VerifyRequest>,
     ) -> Result<ReceiverStream<Result<pb::VerifyResponse, Status>>, Problem> {
-        caller(request)?;
+        identity(request)?;
+        valid(request.get_ref())?;
         let (news, waiting) = mpsc::channel(NEWS_WAITING);
         let store = self.books.store().clone();
         tokio::spawn(async move {

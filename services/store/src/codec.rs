@@ -62,6 +62,21 @@ pub(crate) enum Type {
     Bytes,
 }
 
+impl Type {
+    /// Its name on PostgreSQL.
+    pub(crate) const fn postgres(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Big => "bigint",
+            Self::Integer => "integer",
+            Self::Small => "smallint",
+            Self::Boolean => "boolean",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+        }
+    }
+}
+
 macro_rules! cell_from {
     ($($from:ty => $variant:ident),+ $(,)?) => {
         $(impl From<$from> for Cell {

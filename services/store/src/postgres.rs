@@ -8,6 +8,7 @@
 //! Compare with [`crate::sqlite`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -28,6 +29,10 @@ const WINDOW_LOCK_KEY: i64 = 0x636f_616c_7769_6e64;
 /// Statements that a connection keeps prepared: all there are, and room.
 const PREPARED_STATEMENTS: usize = 256;
 
+/// Units after which their plans are made again: a plan made for a small table may not be one for
+/// the table that it has become.
+const UNITS_PER_PLAN: u32 = 64;
+
 /// A connection that rested for longer than this is asked whether it still is one.
 const TRUSTED_REST: Duration = Duration::from_secs(5);
 
@@ -43,7 +48,9 @@ pub struct PostgresStore {
     /// How to connect.
     options: PgConnectOptions,
     /// What a unit begins with, up to the lock.
-    begin_unit: Arc<str>,
+    pub(crate) begin_unit: Arc<str>,
+    /// Units begun so far.
+    begun: AtomicU32,
 }
 
 impl PostgresStore {
@@ -77,15 +84,15 @@ impl PostgresStore {
         };
         let statement_ms = settings.statement_timeout.as_millis();
         let lock_ms = settings.lock_timeout.as_millis();
-        // Plans of readers know the values they are for. Those of units are made once: they look
-        // up by key, whatever the tables hold, and a plan made while a table was empty must not
-        // scan it when it is not.
+        // Plans of readers know the values they are for. Those of units are made once for many
+        // units: they look up by key, in the order of an index, whatever the tables hold.
         let begin_unit = format!(
             "begin isolation level read committed; \
              set local statement_timeout = {statement_ms}; set local lock_timeout = {lock_ms}; \
              set local plan_cache_mode = force_generic_plan; set local jit = off; \
              set local enable_seqscan = off; set local enable_hashjoin = off; \
-             set local enable_mergejoin = off; "
+             set local enable_mergejoin = off; set local enable_bitmapscan = off; \
+             set local enable_sort = off; "
         );
         let prepare_reader: Arc<str> = format!(
             "set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; \
@@ -107,6 +114,7 @@ impl PostgresStore {
             readers,
             options,
             begin_unit: begin_unit.into(),
+            begun: AtomicU32::new(0),
         })
     }
 
@@ -123,11 +131,13 @@ impl Engine for PostgresStore {
     type Session = PostgresSession;
 
     async fn begin(&self, lock: WindowLock) -> Result<PostgresSession, StoreError> {
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        let discard = if begun.is_multiple_of(UNITS_PER_PLAN) { "; discard plans" } else { "" };
         let lock = match lock {
             WindowLock::Shared => "pg_advisory_xact_lock_shared",
             WindowLock::Exclusive => "pg_advisory_xact_lock",
         };
-        let begin = format!("{}select {lock}({WINDOW_LOCK_KEY})", self.begin_unit);
+        let begin = format!("{}select {lock}({WINDOW_LOCK_KEY}){discard}", self.begin_unit);
         self.open(&self.units, begin.into()).await
     }
 

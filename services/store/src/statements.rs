@@ -50,18 +50,9 @@ impl Statement {
         let text = self.postgres.get_or_init(|| {
             let rows = self.sql.contains("{last}").then(|| self.types.split_last());
             let types = rows.flatten().map_or(self.types, |(_, rows)| rows);
-            let arrays = types.iter().enumerate().map(|(place, kind)| {
-                let kind = match kind {
-                    Uuid => "uuid",
-                    Big => "bigint",
-                    Integer => "integer",
-                    Small => "smallint",
-                    Boolean => "boolean",
-                    Text => "text",
-                    Bytes => "bytea",
-                };
-                format!("${}::{kind}[]", place + 1)
-            });
+            let arrays = types.iter().enumerate();
+            let arrays =
+                arrays.map(|(place, kind)| format!("${}::{}[]", place + 1, kind.postgres()));
             let arrays = arrays.collect::<Vec<_>>().join(", ");
             self.sql
                 .replace("{rows}", &format!("select * from unnest({arrays})"))
@@ -138,6 +129,13 @@ macro_rules! lot {
              points, available, pending, held, expired"
     };
 }
+macro_rules! resting_lots {
+    () => { concat!(
+        "select ", lot!(), " from (select k_member from k join members on id = k_member ",
+        "where pending > 0 or held > 0) as resting cross join lots ",
+        "where member_id = k_member and (pending > 0 or held > 0)"
+    ) };
+}
 macro_rules! live {
     () => {
         "(available > 0 or (pending > 0 or held > 0))"
@@ -195,29 +193,25 @@ statements! {
     LOTS(Uuid, Uuid) =
         "with k (k_id, k_member) as ({rows}) ",
         "select ", lot!(), " from k join lots on id = k_id and member_id = k_member";
-    /// The first `{last}` available lots of each member, then those with pending or held points:
-    /// a lateral join, because PostgreSQL would run a correlated `in` for every lot there is.
+    /// The first `{last}` available lots of each member, then those with pending or held points,
+    /// which are looked for where the member's row says that there are some. A lateral join:
+    /// PostgreSQL would run a correlated `in` for every lot there is.
     POSTGRES_LIVE_LOTS(Uuid, Big) =
         "with k (k_member) as ({rows}) ",
         "select ", lot!(), " from k cross join lateral (",
         "select ", lot!(), " from lots where member_id = k_member and available > 0 ",
         "and pending is null and held is null order by expires_us, id limit {last}) as first ",
         "union all ",
-        "select ", lot!(), " from k cross join lateral (",
-        "select ", lot!(), " from lots where member_id = k_member and (pending > 0 or held > 0) ",
-        "and exists (select 1 from members where members.id = k_member ",
-        "and (members.pending > 0 or members.held > 0))) as resting";
+        resting_lots!();
     /// The same: SQLite knows no lateral join, and runs the correlated `in` once per member.
     SQLITE_LIVE_LOTS(Uuid, Big) =
         "with k (k_member) as ({rows}) ",
-        "select ", lot!(), " from k join lots on member_id = k_member and id in (",
+        "select ", lot!(), " from k cross join lots on member_id = k_member and id in (",
         "select first.id from lots as first where first.member_id = k_member ",
         "and first.available > 0 and first.pending is null and first.held is null ",
         "order by first.expires_us, first.id limit {last}) ",
         "union all ",
-        "select ", lot!(), " from k join lots on member_id = k_member ",
-        "and (pending > 0 or held > 0) where exists (select 1 from members ",
-        "where members.id = k_member and (members.pending > 0 or members.held > 0))";
+        resting_lots!();
     DEBTS(Uuid) =
         "with k (k_member) as ({rows}) ",
         "select member_id, issuer_id, points from k join debts on member_id = k_member ",
@@ -465,4 +459,103 @@ statements! {
         "values (1, $1, $2, $3, $4, $5)";
     INSERT_FACE_VALUES(Text, Text) =
         "insert into face_values (currency, major_per_point) {rows}";
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+    use super::*;
+    use crate::postgres::PostgresStore;
+    use crate::testing::{Engine, TestDb, settings};
+
+    /// Tables that grow with every posting or member.
+    const LARGE: &[&str] = &[
+        "requests",
+        "checks",
+        "identifiers",
+        "transactions",
+        "lots",
+        "members",
+        "debts",
+        "positions",
+        "window_totals",
+    ];
+
+    /// Statements that read a whole table by intent; no unit runs them.
+    const READ_ALL: &[&str] =
+        &["HOLDINGS", "ALL_TOTALS", "POSITIONS_OF", "TRANSACTION_COUNT", "ALL_DEBTS"];
+
+    /// Fails where a plan reads a large table from end to end.
+    fn assert_no_scan(engine: Engine, name: &str, plan: &[String], scan: &str) {
+        for line in plan {
+            let scanned = line.split(scan).nth(1).and_then(|rest| rest.split_whitespace().next());
+            let is_large = scanned.is_some_and(|table| LARGE.contains(&table));
+            assert!(!is_large || READ_ALL.contains(&name), "{engine}, {name}:\n{}", plan.join("\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_statement_scans_a_large_table_on_sqlite() {
+        let db = TestDb::sandbox(Engine::Sqlite).await.expect("a file can always be had");
+        let file = db.file().expect("SQLite has a file");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection =
+            sqlx::ConnectOptions::connect(&options).await.expect("the file opens");
+        for (name, statement) in ALL {
+            // It walks the key from its end and stops at the first.
+            if *name == "POSTGRES_LIVE_LOTS" || *name == "LAST_TRANSACTION" {
+                continue;
+            }
+            for chunk in 0..CHUNK_ROWS.len() {
+                let explain = format!("explain query plan {}", statement.sqlite(chunk));
+                let plan = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection).await;
+                let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}"));
+                let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+                assert_no_scan(Engine::Sqlite, name, &plan, "SCAN ");
+            }
+        }
+        connection.close().await.expect("the file closes");
+        db.remove().await;
+    }
+
+    #[tokio::test]
+    async fn no_statement_scans_a_large_table_on_postgres() {
+        let Some(db) = TestDb::sandbox(Engine::Postgres).await else { return };
+        let store = PostgresStore::connect(&db.url, &settings()).expect("a PostgreSQL URL");
+        let mut connection =
+            sqlx::postgres::PgConnection::connect(&db.url).await.expect("the database is there");
+        let begin = AssertSqlSafe(store.begin_unit.to_string());
+        sqlx::raw_sql(begin).execute(&mut connection).await.expect("begins");
+        for (name, statement) in ALL {
+            if *name == "SQLITE_LIVE_LOTS" {
+                continue;
+            }
+            let last = statement.sql.contains("{last}");
+            let array = |place: usize| {
+                let is_last = last && place + 1 == statement.types.len();
+                if statement.is_set() && !is_last { "[]" } else { "" }
+            };
+            let types = statement.types.iter().enumerate();
+            let types: Vec<_> =
+                types.map(|(place, kind)| format!("{}{}", kind.postgres(), array(place))).collect();
+            let types =
+                if types.is_empty() { String::new() } else { format!("({})", types.join(", ")) };
+            let nulls = vec!["null"; statement.types.len()].join(", ");
+            let nulls = if nulls.is_empty() { nulls } else { format!("({nulls})") };
+            let prepare = format!("prepare {name} {types} as {}", statement.postgres());
+            let prepared = sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await;
+            prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let explain = format!("explain (costs off) execute {name} {nulls}");
+            let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut connection).await;
+            let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+            assert_no_scan(Engine::Postgres, name, &plan, "Seq Scan on ");
+            // The first lots must be the first that are read, not the first of all in order.
+            let sorts = plan.iter().any(|line| line.trim_start().starts_with("->  Sort"));
+            assert!(*name != "POSTGRES_LIVE_LOTS" || !sorts, "{}", plan.join("\n"));
+        }
+        connection.close().await.expect("the database is still there");
+        db.remove().await;
+    }
 }

@@ -141,12 +141,13 @@ pub fn totals_of(posting: &Posting, partner: Party) -> Result<Vec<(TotalKey, i64
     Ok(rows)
 }
 
+/// Positions, each with what moves it.
+type Moves = Vec<((Party, Currency), Position)>;
+
 /// How a transfer of money moves the positions of its two sides.
 ///
 /// A reversal takes back what the leg charged and gave; it is no payment in the other direction.
-pub(crate) fn position_changes(
-    transfer: &Transfer,
-) -> Result<Vec<((Party, Currency), Position)>, OutOfRange> {
+pub(crate) fn position_changes(transfer: &Transfer) -> Result<Moves, OutOfRange> {
     let Unit::Money(currency) = transfer.unit else {
         return Ok(Vec::new());
     };
@@ -200,6 +201,9 @@ pub(crate) fn position_changes(
 
 /// The order in which positions are written: by party, then by currency code.
 type PositionKey = (Party, &'static str);
+
+/// A position that moves: the batch's change so far, and the position itself if it is known.
+type PositionAfter = (PositionKey, Currency, Position, Option<Position>);
 
 /// The evolving state of a batch.
 pub(super) struct Books<'a> {
@@ -406,7 +410,7 @@ impl<'a> Books<'a> {
     }
 
     /// Records a decline and remembers the request.
-    pub(super) fn decline(&mut self, command: &Command, no: No) -> Decision {
+    pub(super) fn decline(&mut self, command: &Command, no: &No) -> Decision {
         let (kind, partner, member, context, occurred_at, points) = outline(&command.action);
         let member = member
             .or(no.member)
@@ -544,10 +548,7 @@ impl<'a> Books<'a> {
     }
 
     /// Per position that moves: the batch's change so far, and the position itself if it is known.
-    fn positions_after(
-        &self,
-        posting: &Posting,
-    ) -> Result<Vec<(PositionKey, Currency, Position, Option<Position>)>, OutOfRange> {
+    fn positions_after(&self, posting: &Posting) -> Result<Vec<PositionAfter>, OutOfRange> {
         let mut after: BTreeMap<PositionKey, (Currency, Position)> = BTreeMap::new();
         for transfer in &posting.transfers {
             for ((party, currency), change) in position_changes(transfer)? {

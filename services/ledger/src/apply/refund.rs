@@ -121,10 +121,7 @@ pub(super) fn give_back(
             points: slice.points,
         })
         .collect();
-    let basket = original
-        .amount
-        .map(|(total, _)| total)
-        .unwrap_or(Minor::ZERO);
+    let basket = original.amount.map_or(Minor::ZERO, |(total, _)| total);
     let (portions, whole) = portions(&spent, basket, original.open.points, remaining)?;
     let redeemer = Some(partner.into());
     let scene = Scene {

@@ -165,15 +165,14 @@ fn lots_of(
     let mut lots: Vec<Held> = Vec::new();
     for slice in original.issued() {
         let Slice { lot, points, .. } = slice;
-        match lots.iter_mut().find(|held| held.lot.id == lot.id) {
-            Some(held) => held.issued = held.issued.plus(points)?,
-            None => {
-                let found = book.lots.get(&lot.id).ok_or(Shortage::Lots(member))?;
-                lots.push(Held {
-                    lot: *found,
-                    issued: points,
-                });
-            }
+        if let Some(held) = lots.iter_mut().find(|held| held.lot.id == lot.id) {
+            held.issued = held.issued.plus(points)?;
+        } else {
+            let found = book.lots.get(&lot.id).ok_or(Shortage::Lots(member))?;
+            lots.push(Held {
+                lot: *found,
+                issued: points,
+            });
         }
     }
     Ok(lots)

@@ -115,7 +115,7 @@ fn remember_unknown(books: &mut Books<'_>, command: &Command, key: RequestKey) -
     let reason = Decline::OriginalNotFound;
     let decision = books.decline(
         command,
-        No {
+        &No {
             reason,
             original: None,
             member: None,

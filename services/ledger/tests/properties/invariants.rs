@@ -1,14 +1,17 @@
 //! What must hold of the rows at every instant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coalition_ledger::audit::IssuerBook;
-use coalition_ledger::ids::{MemberId, Party};
+use coalition_ledger::figures;
+use coalition_ledger::ids::{MemberId, Party, WindowId};
 use coalition_ledger::member::{Lot, Totals, Upcoming};
 use coalition_ledger::money::{Micros, Points, Unit};
 use coalition_ledger::netting::{Method, net};
-use coalition_ledger::snapshot::{Measure, Position};
+use coalition_ledger::snapshot::{Measure, Position, TotalKey};
 use coalition_ledger::transaction::{Kind, Transaction};
+use coalition_ledger::trial::Trial;
+use coalition_ledger::view::by_issuer;
 
 use crate::model::{Account, Model, Parcel};
 use crate::support::{MemoryStore, Network, sweep};
@@ -19,7 +22,64 @@ pub(super) fn hold(network: &Network) {
     members_are_the_sums_of_their_lots(store);
     points_are_conserved(store);
     positions_cancel(store);
+    reports_balance(store);
     network.assert_audited();
+}
+
+/// What reports are made of: the trial balances of every window and of the whole books, and the
+/// figures of every window.
+fn reports_balance(store: &MemoryStore) {
+    let windows: BTreeSet<WindowId> = store.totals.keys().map(|(window, _)| *window).collect();
+    for window in windows {
+        let mut trial = Trial::new();
+        for transaction in store.transactions.values() {
+            if transaction.window == window {
+                let transfers = transaction.posting.transfers.iter();
+                transfers.for_each(|transfer| trial.transfer(transfer).expect("in range"));
+            }
+        }
+        all_hold(&trial);
+        let totals = store.totals_of(window);
+        let sums = figures::position_sums(&totals).expect("in range");
+        assert!(sums.iter().all(|(_, sum)| sum.is_zero()), "{sums:?}");
+        let nets: Vec<(Party, Micros)> = figures::positions(&totals)
+            .expect("in range")
+            .into_iter()
+            .filter(|position| position.currency.is_some() && !position.net.is_zero())
+            .map(|position| (position.party, position.net))
+            .collect();
+        let mut netted: Vec<(Party, Micros)> =
+            (net(&totals, Method::Gross).expect("in range").nets)
+                .into_iter()
+                .filter(|own| !own.net.is_zero())
+                .map(|own| (own.party, own.net))
+                .collect();
+        netted.sort_by_key(|(party, _)| *party);
+        assert_eq!(nets, netted);
+    }
+    let totals: Vec<(TotalKey, i64)> = store
+        .totals
+        .iter()
+        .map(|((_, key), amount)| (*key, *amount))
+        .collect();
+    let mut holdings: BTreeMap<Party, Totals> = BTreeMap::new();
+    for member in store.members.keys() {
+        for (issuer, own) in by_issuer(&store.whole_book(*member)).expect("in range") {
+            let held = holdings.entry(issuer).or_default();
+            held.pending = held.pending.plus(own.pending).expect("in range");
+            held.available = held.available.plus(own.available).expect("in range");
+            held.debt = held.debt.plus(own.debt).expect("in range");
+        }
+    }
+    let holdings: Vec<(Party, Totals)> = holdings.into_iter().collect();
+    let books = Trial::of_books(&totals, &holdings, &store.all_positions());
+    all_hold(&books.expect("in range"));
+}
+
+fn all_hold(trial: &Trial) {
+    for equation in trial.equations().expect("in range") {
+        assert!(equation.holds(), "{equation:?}");
+    }
 }
 
 fn lots_of(store: &MemoryStore, member: MemberId) -> Vec<Lot> {

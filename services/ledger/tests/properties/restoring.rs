@@ -15,10 +15,10 @@ use coalition_ledger::transaction::{Kind, Transaction};
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 
-use super::{Run, config};
+use super::{config, history};
 use crate::support::{
-    Builder, Network, Thrift, dec, earn, member, partner, posted, redeem, refund, return_earn,
-    reverse, sweep, terms,
+    Builder, Network, dec, earn, member, partner, posted, redeem, refund, return_earn, reverse,
+    sweep, terms,
 };
 use crate::world::{World, scripts, worlds};
 
@@ -65,10 +65,7 @@ impl Figures {
 
 /// A network with a history, and nothing of the member's due.
 fn network_of(world: &World, script: &[crate::world::Step], buyer: MemberId) -> Network {
-    let mut run = Run::new(world, Thrift::Few(1));
-    script.iter().for_each(|step| run.step(step));
-    let mut network = run.single.network;
-    network.thrift = Thrift::Few(1);
+    let mut network = history(world, script);
     network.run_one(&sweep(buyer));
     network
 }

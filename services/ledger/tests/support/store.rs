@@ -205,7 +205,10 @@ impl MemoryStore {
         after.write_records(effects)?;
         after.write_members(effects)?;
         for (key, amount) in &effects.totals {
-            *after.totals.entry((window, *key)).or_default() += amount;
+            let sum = after.totals.entry((window, *key)).or_default();
+            *sum = sum
+                .checked_add(*amount)
+                .ok_or(Conflict("a total out of range"))?;
         }
         for change in &effects.positions {
             after.move_position(change)?;

@@ -184,7 +184,6 @@ async fn replay(
         journal: &journal,
         partners: &partners,
         members: &enrolled,
-        in_flight: args.in_flight,
     };
     let mut all = differences;
     let (rows, found) = comparison.windows(expected, &windows).await?;

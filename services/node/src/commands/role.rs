@@ -18,7 +18,7 @@ pub struct Listening {
 }
 
 const SPLIT: &str = "\
-Five processes on one machine, over PostgreSQL, find each other without further settings:
+Processes on one machine, over PostgreSQL, find each other without further settings:
   export COALITION_DATABASE_URL=postgres://coalition:secret@127.0.0.1:5432/coalition
   coalition migrate
   coalition earn &          # 127.0.0.1:7401
@@ -26,7 +26,9 @@ Five processes on one machine, over PostgreSQL, find each other without further 
   coalition settlement &    # 127.0.0.1:7403
   coalition network &       # 127.0.0.1:7404
   coalition worker &        # 127.0.0.1:7405, health only
-  coalition gateway         # 127.0.0.1:7400, for clients";
+  coalition gateway         # 127.0.0.1:7400, for clients
+In a sandbox they share the keys in the data directory. On several machines, and in production, give
+all of them the same keys (settings auth.jwks, keys.identifier, keys.page_token).";
 
 /// Arguments of `coalition gateway`.
 #[derive(Debug, clap::Args)]

@@ -50,7 +50,7 @@ pub struct Args {
     /// Whom the token is given to
     #[arg(long, default_value = "developer")]
     pub subject: String,
-    /// Narrow what the roles allow, as in \"earn:write settlement:read\"
+    /// Narrow what the roles allow, as in 'earn:write settlement:read'
     #[arg(long)]
     pub scope: Option<String>,
     /// How long it is good for

@@ -28,8 +28,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct OpenBooks {
     /// What services translate calls for.
     pub(super) books: Books,
-    /// The secrets that they need for it.
-    pub(super) keys: NetworkKeys,
+    /// The secrets that they need for it; boxed, since a key that is set up takes kilobytes.
+    pub(super) keys: Box<NetworkKeys>,
     poster: Poster,
     sweeper: Option<Sweeper>,
 }
@@ -41,7 +41,7 @@ impl OpenBooks {
     ///
     /// The database cannot be reached or holds something else, or a key is missing.
     pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Self> {
-        let keys = NetworkKeys::find(config)?;
+        let keys = Box::new(NetworkKeys::find(config)?);
         let store = open_store(config).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         if let Err(error) = check(store.as_ref(), config, roles, clock.as_ref()).await {
@@ -72,8 +72,8 @@ impl OpenBooks {
             .then(|| Sweeper::start(operations.clone(), config.limits.sweep_interval_s));
         Ok(Self {
             books,
-            poster,
             keys,
+            poster,
             sweeper,
         })
     }

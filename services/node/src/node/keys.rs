@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use coalition_rpc::auth::dev::DevKey;
 use coalition_rpc::convert::IdentifierKey;
 use coalition_rpc::page_token::PageTokens;
@@ -130,11 +130,9 @@ fn make(path: &Path) -> anyhow::Result<()> {
 fn read(path: &Path) -> anyhow::Result<Secret> {
     let file = fs::File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
-    ensure!(
-        mode & 0o077 == 0,
-        "others can read it; run: chmod 600 {}",
-        path.display()
-    );
+    if mode & 0o077 != 0 {
+        bail!("others can read it; run: chmod 600 {}", path.display());
+    }
     let mut text = String::new();
     file.take(KEY_FILE_MAX_BYTES).read_to_string(&mut text)?;
     Secret::from_hex(text.trim()).context("it does not hold 64 hexadecimal digits")

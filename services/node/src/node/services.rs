@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use coalition_earn::EarnApi;
 use coalition_gateway::{Gateway, GatewayConfig};
+use coalition_network::{MemberApi, PartnerApi, SandboxApi};
 use coalition_proto::earn::earn_service_server::{self, EarnServiceServer};
 use coalition_proto::member::member_service_server::{self, MemberServiceServer};
 use coalition_proto::partner::partner_service_server::{self, PartnerServiceServer};
@@ -98,6 +99,17 @@ async fn services(
     if has(Roles::Settlement) {
         let api = SettlementApi::new(books.clone(), keys.page_token.clone());
         services = services.with(SettlementServiceServer::new(api));
+    }
+    if has(Roles::Network) {
+        let tokens = &keys.page_token;
+        let members = MemberApi::new(books.clone(), keys.identifier.clone(), tokens.clone());
+        services = services
+            .with(PartnerServiceServer::new(PartnerApi::new(
+                books.clone(),
+                tokens.clone(),
+            )))
+            .with(MemberServiceServer::new(members))
+            .with(SandboxServiceServer::new(SandboxApi::new(books.clone())));
     }
     let settings = StackSettings {
         calls_max: config.limits.calls,

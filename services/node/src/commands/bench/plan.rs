@@ -149,6 +149,10 @@ impl Bench {
             self.report
                 .note(MEMORY_IDLE, idle, "resident, freshly started".to_owned());
         }
+        let idle_only = !self.wants(MEMORY_LOAD) || !memory;
+        if idle_only && !figures.iter().any(|names| self.wants(of(*names))) {
+            return node.stop().await;
+        }
         let client = node.client(IN_FLIGHT)?;
         self.now_measuring(format!(
             "{engine_name}: taking in {} members",

@@ -40,7 +40,7 @@ const HEAT: [(u8, u8); 6] = [
 ];
 
 /// Half the width of the bars of net positions.
-const BAR_HALF: usize = 10;
+const BAR_HALF: usize = 7;
 
 /// Prints.
 pub(super) struct Wall<'a> {
@@ -69,7 +69,12 @@ impl<'a> Wall<'a> {
     pub(super) fn cast(&self) {
         self.heading("A network of eight");
         let mut table = self.table();
-        table.set_header(["", "settles", "points per EUR", "good for days"]);
+        table.set_header([
+            Cell::new(""),
+            Cell::new("settles").set_alignment(CellAlignment::Left),
+            Cell::new("points/EUR"),
+            Cell::new("good for days"),
+        ]);
         for shop in &SHOPS {
             table.add_row([
                 Cell::new(shop.name),
@@ -165,7 +170,7 @@ impl<'a> Wall<'a> {
             "spent of",
             "expired",
             "net",
-            "owes    ·    is owed",
+            "owes · is owed",
         ]);
         let net = |party: &str| {
             settlement
@@ -416,7 +421,7 @@ buf curl --protocol grpc --http2-prior-knowledge -H "authorization: Bearer $TOKE
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        println!("{table}");
+        println!("{}", table.trim_fmt());
     }
 
     fn signed(minor: i64) -> Cell {

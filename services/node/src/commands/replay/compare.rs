@@ -16,6 +16,9 @@ use super::journal::{ExpectedPartner, ExpectedWindow, ExpectedWindows, Journal, 
 use crate::client::setup::wire_time;
 use crate::client::{Client, Who};
 
+/// Balances asked for at once: more would only wait for the database.
+const READS_IN_FLIGHT: usize = 16;
+
 /// One figure that is not as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
@@ -40,7 +43,6 @@ pub(super) struct Comparison<'a> {
     pub(super) partners: &'a [PartnerId],
     /// The ids of the journal's members.
     pub(super) members: &'a [String],
-    pub(super) in_flight: usize,
 }
 
 impl Comparison<'_> {
@@ -124,7 +126,7 @@ impl Comparison<'_> {
                         anyhow::Ok((name.as_str(), found.balance.unwrap_or_default().balance))
                     }
                 })
-                .buffer_unordered(self.in_flight)
+                .buffer_unordered(READS_IN_FLIGHT)
                 .try_collect()
                 .await?;
         let mut matching = 0;

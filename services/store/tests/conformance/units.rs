@@ -1,0 +1,206 @@
+//! What a unit of work promises when things go wrong, and when several are at work.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use coalition_ledger::ids::Party;
+use coalition_ledger::snapshot::MemberChange;
+use coalition_store::testing::{Engine, START, TestDb};
+use coalition_store::{StoreError, WindowLock};
+use uuid::Uuid;
+
+use crate::fixtures::*;
+
+pub(crate) async fn what_is_rolled_back_or_dropped_is_not_stored(db: &TestDb) {
+    let (rolled_back, dropped) = (request(Uuid::nil()), request(Uuid::nil()));
+    let mut unit = unit(db).await;
+    unit.insert_requests(&[rolled_back]).await.expect("inserts");
+    unit.rollback().await.expect("rolls back");
+    let mut unit = crate::fixtures::unit(db).await;
+    unit.insert_requests(&[dropped]).await.expect("inserts");
+    drop(unit);
+    let mut unit = crate::fixtures::unit(db).await;
+    let found = unit.requests(&[rolled_back.key, dropped.key]).await.expect("finds");
+    assert_eq!(found, []);
+    unit.insert_requests(&[dropped]).await.expect("inserts");
+    commit(unit).await;
+    assert_eq!(db.store.reader().request(dropped.key).await.expect("reads"), Some(dropped));
+}
+
+pub(crate) async fn a_unit_that_failed_cannot_be_committed(db: &TestDb) {
+    let (first, second) = (request(Uuid::nil()), request(Uuid::nil()));
+    let mut unit = unit(db).await;
+    unit.insert_requests(&[first]).await.expect("inserts");
+    commit(unit).await;
+    let mut unit = crate::fixtures::unit(db).await;
+    unit.insert_requests(&[second]).await.expect("inserts");
+    assert_conflict(unit.insert_requests(&[first]).await);
+    assert_conflict(unit.commit().await);
+    assert_eq!(db.store.reader().request(second.key).await.expect("reads"), None);
+}
+
+/// Polls a future so many times and drops it.
+async fn poll_and_drop<F: Future>(future: F, polls: u32) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+            return;
+        }
+        // Lets the connection answer, so that different polls drop at different points.
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) async fn a_call_dropped_half_way_leaves_nothing_open(db: &TestDb) {
+    let mut written = Vec::new();
+    for polls in 0..12 {
+        poll_and_drop(db.store.begin(WindowLock::Shared), polls).await;
+        poll_and_drop(db.store.begin(WindowLock::Exclusive), polls).await;
+        let record = request(Uuid::nil());
+        let mut unit = unit(db).await;
+        poll_and_drop(unit.insert_requests(&[record]), polls).await;
+        drop(unit);
+        poll_and_drop(db.store.reader().member(member_id()), polls).await;
+        poll_and_drop(db.store.reader().network(), polls).await;
+        poll_and_drop(db.store.scan(), polls).await;
+        let record = request(Uuid::nil());
+        let mut unit = crate::fixtures::unit(db).await;
+        unit.insert_requests(&[record]).await.expect("inserts");
+        commit(unit).await;
+        written.push(record);
+    }
+    // Whoever held the window has let go of it, and what was committed is there for everybody.
+    let (unit, _) = db.store.begin(WindowLock::Exclusive).await.expect("begins");
+    unit.rollback().await.expect("rolls back");
+    for record in written {
+        assert_eq!(db.store.reader().request(record.key).await.expect("reads"), Some(record));
+    }
+    let stored = db.number("select count(*) from requests").await;
+    assert_eq!(stored, 12);
+    if db.engine == Engine::Postgres {
+        let idle = "select count(*) from pg_stat_activity where state like 'idle in transaction%' \
+                    and datname = current_database()";
+        // Connections are closed by tasks of their own; closing the store waits for them.
+        db.store.close().await;
+        assert_eq!(db.number(idle).await, 0);
+    }
+}
+
+pub(crate) async fn of_two_writers_of_one_member_one_wins(db: &TestDb) {
+    let book = enrolled(db, 10).await;
+    let write = async |available| {
+        let mut unit = unit(db).await;
+        let mut book = book.clone();
+        book.totals.available = points(available);
+        match unit.update_members(&[MemberChange { expected_version: 0, book }]).await {
+            Ok(()) => unit.commit().await,
+            Err(error) => {
+                unit.rollback().await.expect("rolls back");
+                Err(error)
+            }
+        }
+    };
+    let (one, two) = tokio::join!(write(1), write(2));
+    let (winner, lost) = if one.is_ok() { (1, two) } else { (2, one) };
+    assert_conflict(lost);
+    let found = fetched(db, book.id).await;
+    assert_eq!((found.version, found.totals.available), (1, points(winner)));
+}
+
+pub(crate) async fn of_two_writers_of_one_request_one_wins(db: &TestDb) {
+    let record = request(Uuid::nil());
+    let write = async |subject_id| {
+        let mut unit = unit(db).await;
+        let record = coalition_ledger::snapshot::RequestRecord { subject_id, ..record };
+        match unit.insert_requests(&[record]).await {
+            Ok(()) => unit.commit().await.map(|()| record),
+            Err(error) => {
+                unit.rollback().await.expect("rolls back");
+                Err(error)
+            }
+        }
+    };
+    let (one, two) = tokio::join!(write(id()), write(id()));
+    let (winner, lost) = if one.is_ok() { (one, two) } else { (two, one) };
+    assert_conflict(lost);
+    let found = db.store.reader().request(record.key).await.expect("reads");
+    assert_eq!(found, Some(winner.expect("one of the two wins")));
+}
+
+pub(crate) async fn a_decline_moves_the_members_version(db: &TestDb) {
+    let (book, partner) = (enrolled(db, 10).await, partner_id());
+    let (mut unit, frame) = begin(db).await;
+    unit.members(&[book.id]).await.expect("finds");
+    unit.insert_transactions(&[decline(book.id, partner, frame.window)]).await.expect("inserts");
+    commit(unit).await;
+    assert_eq!(fetched(db, book.id).await.version, 1);
+    // Whoever read the member before the decline was written does not write after it.
+    let mut unit = crate::fixtures::unit(db).await;
+    let stale = MemberChange { expected_version: 0, book };
+    assert_conflict(unit.update_members(&[stale]).await);
+    unit.rollback().await.expect("rolls back");
+}
+
+pub(crate) async fn many_units_at_once_lose_nothing(db: &TestDb) {
+    const TASKS: usize = 8;
+    const ROUNDS: usize = 12;
+    let shared = enrolled(db, 0).await.id;
+    let party = Party::Partner(partner_id());
+    let window = begin(db).await.1.window;
+    let task = |_| {
+        let store = Arc::clone(&db.store);
+        tokio::spawn(async move {
+            for _ in 0..ROUNDS {
+                loop {
+                    let (mut unit, _) = store.begin(WindowLock::Shared).await.expect("begins");
+                    let book = unit.members(&[shared]).await.expect("finds").remove(0);
+                    let mut change = MemberChange { expected_version: book.version, book };
+                    change.book.totals.available =
+                        change.book.totals.available.plus(points(1)).expect("few points");
+                    let transaction = earn(shared, partner_id(), window);
+                    let written = async {
+                        unit.insert_transactions(&[transaction]).await?;
+                        unit.update_members(&[change]).await?;
+                        unit.add_totals(window, &[(issued(party), 1)]).await
+                    };
+                    match written.await {
+                        Ok(()) => {}
+                        Err(StoreError::Conflict) => {
+                            unit.rollback().await.expect("rolls back");
+                            continue;
+                        }
+                        Err(error) => panic!("{error:?}"),
+                    }
+                    match unit.commit().await {
+                        Ok(()) => break,
+                        Err(StoreError::Conflict) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            }
+        })
+    };
+    for task in (0..TASKS).map(task).collect::<Vec<_>>() {
+        task.await.expect("no panic");
+    }
+    let all = i64::try_from(TASKS * ROUNDS).expect("few");
+    let found = fetched(db, shared).await;
+    assert_eq!((found.version, found.totals.available), (all, points(all)));
+    let reader = db.store.reader();
+    assert_eq!(reader.totals(window).await.expect("reads"), [(issued(party), all)]);
+    let activity = reader.activity(shared, None, None, 1_000).await.expect("reads");
+    assert_eq!(activity.len(), TASKS * ROUNDS, "the chain has every link");
+    assert!(START < day(1));
+}
+
+pub(crate) async fn a_closed_store_answers_that_it_cannot_be_reached(db: &TestDb) {
+    db.store.close().await;
+    let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
+    let begun = db.store.begin(WindowLock::Shared).await;
+    assert!(begun.is_err_and(|error| unavailable(&error)));
+    let read = db.store.reader().network().await;
+    assert!(read.is_err_and(|error| unavailable(&error)));
+}
