@@ -256,6 +256,8 @@ create table positions (
     funds             bigint   not null, -- what the operator holds for the party
     reserved          bigint   not null, -- what holds have reserved
     constraint positions_pkey primary key (party, currency),
+    -- Two withdrawals at once: the second one finds that it came too late, and is decided again.
+    constraint positions_funds check (funds >= 0),
     -- As window_totals_range.
     constraint positions_range check (
         debits between -9000000000000000000 and 9000000000000000000

@@ -565,7 +565,7 @@ async fn terms_are_checked(network: &Network) {
     // A currency the network has no face value for, and a party that is not in it.
     let refusal = network
         .maker
-        .refused(propose(&partner, terms::bare("JPY")))
+        .refused(propose(&partner, terms::bare("CHF")))
         .await;
     refusal.assert(Code::InvalidArgument, "AGREEMENT_INVALID");
     let stranger = partner.replace("ptr_0", "ptr_1");

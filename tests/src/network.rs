@@ -388,7 +388,7 @@ pub fn config(data_dir: &Path, database_url: &str) -> Config {
         "data_dir": data_dir,
         "database_url": database_url,
         "listen": "127.0.0.1:0",
-        "network": { "face_values": { "EUR": "0.01", "USD": "0.01" } },
+        "network": { "face_values": { "EUR": "0.01", "USD": "0.01", "JPY": "1", "KWD": "0.005" } },
     });
     serde_json::from_value(config).expect("the configuration is one")
 }

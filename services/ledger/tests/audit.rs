@@ -139,77 +139,87 @@ const EDITS: &[Edit] = &[
     ("lot points", |store| lot(store).points = Points::new(99)),
     ("lot pending", |store| lot(store).pending = ONE),
     ("lot available", |store| {
-        lot(store).available = Points::new(77)
+        lot(store).available = Points::new(77);
     }),
     ("lot held", |store| lot(store).held = ONE),
     ("lot expired", |store| lot(store).expired = ONE),
-    ("lot row", |store| drop(store.lots.pop_first())),
+    ("lot row", |store| {
+        store.lots.pop_first();
+    }),
     ("member pending", |store| {
-        first_member(store).totals.pending = ONE
+        first_member(store).totals.pending = ONE;
     }),
     ("member available", |store| {
-        first_member(store).totals.available = Points::new(77)
+        first_member(store).totals.available = Points::new(77);
     }),
     ("member held", |store| first_member(store).totals.held = ONE),
     ("member debt", |store| {
-        first_member(store).totals.debt = Points::ZERO
+        first_member(store).totals.debt = Points::ZERO;
     }),
-    ("member row", |store| drop(store.members.pop_first())),
+    ("member row", |store| {
+        store.members.pop_first();
+    }),
     ("debt points", |store| {
-        *store.debts.values_mut().next().expect("a debt") = ONE
+        *store.debts.values_mut().next().expect("a debt") = ONE;
     }),
-    ("debt row", |store| drop(store.debts.pop_first())),
+    ("debt row", |store| {
+        store.debts.pop_first();
+    }),
     ("window money moved", |store| {
-        add_to_total(store, Measure::Flow)
+        add_to_total(store, Measure::Flow);
     }),
     ("window points issued", |store| {
-        add_to_total(store, Measure::Issued)
+        add_to_total(store, Measure::Issued);
     }),
     ("window points clawed back", |store| {
-        add_to_total(store, Measure::ClawedBack)
+        add_to_total(store, Measure::ClawedBack);
     }),
     ("window points redeemed", |store| {
-        add_to_total(store, Measure::Redeemed)
+        add_to_total(store, Measure::Redeemed);
     }),
     ("window points refunded", |store| {
-        add_to_total(store, Measure::Refunded)
+        add_to_total(store, Measure::Refunded);
     }),
     ("window points expired", |store| {
-        add_to_total(store, Measure::Expired)
+        add_to_total(store, Measure::Expired);
     }),
     ("window funds", |store| add_to_total(store, Measure::Funded)),
     ("window postings", |store| {
-        add_to_total(store, Measure::Postings)
+        add_to_total(store, Measure::Postings);
     }),
-    ("window row", |store| drop(store.totals.pop_first())),
+    ("window row", |store| {
+        store.totals.pop_first();
+    }),
     ("window rows", |store| store.totals.clear()),
     ("position debits", |store| {
-        position(store).debits = Micros::new(1)
+        position(store).debits = Micros::new(1);
     }),
     ("position credits", |store| {
-        position(store).credits = Micros::new(1)
+        position(store).credits = Micros::new(1);
     }),
     ("position funds", |store| {
-        position(store).funds = Micros::new(1)
+        position(store).funds = Micros::new(1);
     }),
-    ("position row", |store| drop(store.positions.pop_last())),
+    ("position row", |store| {
+        store.positions.pop_last();
+    }),
     ("transaction points earned", |store| {
-        of_kind(store, Kind::Earn).points = ONE
+        of_kind(store, Kind::Earn).points = ONE;
     }),
     ("transaction points clawed", |store| {
-        of_kind(store, Kind::ReturnEarn).points = ONE
+        of_kind(store, Kind::ReturnEarn).points = ONE;
     }),
     ("transaction points spent", |store| {
-        of_kind(store, Kind::Redeem).points = ONE
+        of_kind(store, Kind::Redeem).points = ONE;
     }),
     ("transaction points refunded", |store| {
-        of_kind(store, Kind::RefundRedemption).points = ONE
+        of_kind(store, Kind::RefundRedemption).points = ONE;
     }),
     ("transaction points expired", |store| {
-        of_kind(store, Kind::Expire).points = ONE
+        of_kind(store, Kind::Expire).points = ONE;
     }),
     ("transaction points matured", |store| {
-        of_kind(store, Kind::Mature).points = ONE
+        of_kind(store, Kind::Mature).points = ONE;
     }),
     ("transaction points forgiven", |store| {
         of_kind(store, Kind::ReturnEarn).points_forgiven = ONE;
@@ -218,7 +228,7 @@ const EDITS: &[Edit] = &[
         of_kind(store, Kind::RefundRedemption).points_expired = ONE;
     }),
     ("transaction open points of an earn", |store| {
-        of_kind(store, Kind::Earn).open.points = ONE
+        of_kind(store, Kind::Earn).open.points = ONE;
     }),
     ("transaction open amount of an earn", |store| {
         of_kind(store, Kind::Earn).open.amount = Minor::new(1);
@@ -237,17 +247,17 @@ const EDITS: &[Edit] = &[
         of_kind(store, Kind::Deposit).amount = Some((Minor::new(1), Currency::EUR));
     }),
     ("transaction row", |store| {
-        drop(store.transactions.pop_first())
+        store.transactions.pop_first();
     }),
     ("transaction said to be declined", |store| {
         of_kind(store, Kind::Earn).declined = Some(Decline::MemberFrozen);
     }),
     ("transfer amount", |store| first_transfer(store).amount += 1),
     ("transfer amount below zero", |store| {
-        first_transfer(store).amount *= -1
+        first_transfer(store).amount *= -1;
     }),
     ("transfer unit", |store| {
-        first_transfer(store).unit = Unit::Money(Currency::EUR)
+        first_transfer(store).unit = Unit::Money(Currency::EUR);
     }),
     ("transfer account", |store| {
         let transfer = first_transfer(store);
@@ -255,7 +265,7 @@ const EDITS: &[Edit] = &[
     }),
     ("transfer lot", |store| first_transfer(store).lot = None),
     ("transfer row", |store| {
-        drop(of_kind(store, Kind::Earn).posting.transfers.pop());
+        of_kind(store, Kind::Earn).posting.transfers.pop();
     }),
 ];
 

@@ -294,13 +294,12 @@ fn run(network: &mut Network, commands: &[Wild]) {
     for wild in commands {
         network.now = network.now.max(wild.now);
         let command = wild.command(network, &last);
-        let (decisions, effects) = network.decide(&[command.clone()]);
+        let (decisions, effects) = network.decide(std::slice::from_ref(&command));
         if let Err(conflict) = network.store.write(&effects, network.window) {
             // What a window or a party has seen in earlier batches is the store's to know.
             assert!(conflict.0.ends_with("out of range"), "{conflict:?}");
             continue;
         }
-        println!("STAT {}", match &decisions[0] { Decision::Recorded{transaction,replayed}=>format!("{:?} {:?} {replayed}",transaction.kind,transaction.declined), Decision::Refused(r)=>format!("{r:?}").chars().take(18).collect(), o=>format!("{o:?}").chars().take(10).collect()});
         let [decision] = decisions.as_slice() else {
             panic!("one decision per command")
         };

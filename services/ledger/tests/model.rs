@@ -732,7 +732,7 @@ impl Model {
     fn believed(&self, said: Option<Timestamp>) -> Result<i64, Stop> {
         let at = said.map_or(self.now, Timestamp::micros);
         let ahead = at - self.now;
-        if ahead > 5 * MINUTE || ahead < -7 * DAY {
+        if !(-7 * DAY..=5 * MINUTE).contains(&ahead) {
             return Err(Refusal::OccurredAtOutOfRange.into());
         }
         Ok(at)

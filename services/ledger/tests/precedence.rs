@@ -152,7 +152,9 @@ impl<C: Clone + IntoAction, S: Fn() -> Scene<C>> Table<C, S> {
 
     fn try_out(&self, faults: &[&Fault<C>]) {
         let mut scene = (self.scene)();
-        faults.iter().for_each(|fault| (fault.spoil)(&mut scene));
+        for fault in faults {
+            (fault.spoil)(&mut scene);
+        }
         let before = scene.network.store.clone();
         let decision = scene.send();
         let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();

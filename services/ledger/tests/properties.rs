@@ -10,7 +10,7 @@ mod restoring;
 use coalition_ledger::decision::{Decision, Refusal};
 use coalition_ledger::ids::TransactionId;
 use coalition_ledger::member::MemberStatus;
-use coalition_ledger::transaction::Transaction;
+use coalition_ledger::transaction::{Open, Transaction};
 use proptest::prelude::*;
 
 use crate::model::{Answer, Model, Told, reversed_before_arrival};
@@ -30,7 +30,7 @@ pub(crate) fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(160))]
+    #![proptest_config(config(30000))]
 
     #[test]
     fn batches_single_commands_and_the_model_agree_and_every_invariant_holds(
@@ -49,7 +49,9 @@ proptest! {
 /// A network with a history.
 pub(crate) fn history(world: &World, script: &[Step]) -> Network {
     let mut run = Run::new(world, Thrift::Few(1));
-    script.iter().for_each(|step| run.step(step));
+    for step in script {
+        run.step(step);
+    }
     run.batched.network
 }
 
@@ -207,7 +209,7 @@ impl Run {
 /// A transaction without what may change after it was told.
 fn as_told(transaction: &Transaction) -> Transaction {
     Transaction {
-        open: Default::default(),
+        open: Open::default(),
         ..transaction.clone()
     }
 }

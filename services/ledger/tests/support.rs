@@ -14,6 +14,5 @@ pub(crate) use commands::{
 pub(crate) use network::{Builder, Network};
 pub(crate) use store::{MemoryStore, Thrift};
 pub(crate) use words::{
-    DAY, HOUR, MINUTE, START, after, dec, declined, euros, instant, member, net_of, partner,
-    posted, terms,
+    DAY, HOUR, MINUTE, START, after, dec, declined, euros, instant, member, partner, posted, terms,
 };

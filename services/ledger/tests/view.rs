@@ -46,7 +46,7 @@ fn drawn(slices: &[Slice]) -> Vec<(Party, Points)> {
 }
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(6000))]
 
     #[test]
     fn a_book_as_of_an_instant_is_the_book_after_a_sweep(
@@ -96,13 +96,10 @@ proptest! {
                 prop_assert_eq!(quote, Err(NoQuote::Refused(refusal)));
             }
             // A quote knows nothing of the member and of limits.
-            (Err(Decision::Recorded { transaction, .. }), quote) => match quote {
-                Err(quoted) => {
-                    let decline = transaction.declined.expect("declined");
-                    prop_assert_eq!(quoted, NoQuote::Declined(decline));
-                }
-                Ok(_) => prop_assert_eq!(transaction.declined, Some(Decline::LimitExceeded)),
-            },
+            (Err(Decision::Recorded { transaction, .. }), quote) => if let Err(quoted) = quote {
+                let decline = transaction.declined.expect("declined");
+                prop_assert_eq!(quoted, NoQuote::Declined(decline));
+            } else { prop_assert_eq!(transaction.declined, Some(Decline::LimitExceeded)) },
             (answer, quote) => prop_assert!(false, "{answer:?} against {quote:?}"),
         }
     }

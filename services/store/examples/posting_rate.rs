@@ -7,6 +7,7 @@
 //! index by member to transactions first: what a history by index instead of by chain would cost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coalition_ledger::account::{Account, Capacity, LegRef, LotRef, Posting, Transfer};
 use coalition_ledger::command::{CheckKey, RequestKey};
@@ -25,6 +26,8 @@ use coalition_store::{Frame, Store, WindowLock};
 
 const MEMBERS: usize = 20_000;
 const PARTNERS: usize = 20;
+/// Members whose balance and history are asked for at the end.
+const QUESTIONS: usize = 500;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -261,6 +264,11 @@ async fn post(store: &dyn Store, world: &mut World, earns: usize) -> Outcome<()>
     Ok(())
 }
 
+/// How many a second, in whole ones.
+fn per_second(count: usize, took: Duration) -> Outcome<u128> {
+    Ok(u128::try_from(count)? * 1_000 / took.as_millis().max(1))
+}
+
 /// Bytes of every table and index.
 async fn sizes(db: &TestDb) -> BTreeMap<String, i64> {
     let sizes = match db.engine {
@@ -304,16 +312,29 @@ async fn main() -> Outcome<()> {
     for batch in 1..=batches {
         post(db.store.as_ref(), &mut world, earns).await?;
         if batch % 100 == 0 {
-            let rate = (earns * 100) as f64 / lap.elapsed().as_secs_f64();
+            let rate = per_second(earns * 100, lap.elapsed())?;
             println!(
-                "{engine}: {:>9} earns stored, {rate:>6.0} earns/s",
+                "{engine}: {:>9} earns stored, {rate:>6} earns/s",
                 world.earns
             );
             lap = tokio::time::Instant::now();
         }
     }
-    let rate = world.earns as f64 / start.elapsed().as_secs_f64();
-    println!("{engine}: {rate:.0} earns/s in batches of {earns}; bytes stored per earn:");
+    let rate = per_second(world.earns, start.elapsed())?;
+    println!("{engine}: {rate} earns/s in batches of {earns}; bytes stored per earn:");
+    let reader = db.store.reader();
+    let lap = tokio::time::Instant::now();
+    for book in world.members.iter().take(QUESTIONS) {
+        let history = reader.activity(book.id, None, None, 50).await?;
+        assert!(!history.is_empty() || world.earns < MEMBERS);
+    }
+    let history_us = lap.elapsed().as_micros() / u128::try_from(QUESTIONS)?;
+    let lap = tokio::time::Instant::now();
+    for book in world.members.iter().take(QUESTIONS) {
+        assert!(reader.member(book.id).await?.is_some());
+    }
+    let member_us = lap.elapsed().as_micros() / u128::try_from(QUESTIONS)?;
+    println!("  a member's balance in {member_us} us, latest activity in {history_us} us");
     let mut all = 0;
     for (name, size) in sizes(&db).await {
         let grown = size - empty.get(&name).copied().unwrap_or(0);

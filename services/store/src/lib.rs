@@ -2,9 +2,10 @@
 //!
 //! A backend fetches and writes, it never decides: [`Unit`] is one database transaction with a
 //! dozen set-based statements, [`Reader`] answers questions about what is committed, [`Scan`] reads
-//! everything as of one instant. The two engines, [`mod@postgres`] and [`mod@sqlite`], hold the same
-//! statements under the same names in the same order, so that they can be read side by side. The
-//! poster gathers commands into units of work.
+//! everything as of one instant. These three are written once, and every statement stands once, in
+//! the SQL that both engines speak (`statements`). What an engine adds, [`mod@postgres`] and
+//! [`mod@sqlite`] say side by side: how a set of rows gets into a statement, how the open window is
+//! locked, what a failure means. The poster gathers commands into units of work.
 //!
 //! This crate alone names sqlx. Deliberately absent: arithmetic on points and money (the ledger's),
 //! gRPC statuses (`rpc`'s).

@@ -33,7 +33,7 @@ impl Default for PoolSettings {
             readers: 8,
             unit_timeout: Duration::from_secs(5),
             reader_timeout: Duration::from_millis(250),
-            statement_timeout: Duration::from_secs(60),
+            statement_timeout: Duration::from_mins(1),
             lock_timeout: Duration::from_secs(5),
         }
     }

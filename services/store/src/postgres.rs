@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
 use crate::session::{Engine, Read, Session};
-use crate::statements::{self as sql, Statement};
+use crate::statements::{self as sql, GUARD, Statement};
 use crate::traits::WindowLock;
 
 /// The advisory lock that stands for the open window: "coalwind" in ASCII.
@@ -89,6 +89,7 @@ impl PostgresStore {
         let begin_unit = format!(
             "begin isolation level read committed; \
              set local statement_timeout = {statement_ms}; set local lock_timeout = {lock_ms}; \
+             set local idle_in_transaction_session_timeout = {statement_ms}; \
              set local plan_cache_mode = force_generic_plan; set local jit = off; \
              set local enable_seqscan = off; set local enable_hashjoin = off; \
              set local enable_mergejoin = off; set local enable_bitmapscan = off; \
@@ -132,12 +133,19 @@ impl Engine for PostgresStore {
 
     async fn begin(&self, lock: WindowLock) -> Result<PostgresSession, StoreError> {
         let begun = self.begun.fetch_add(1, Ordering::Relaxed);
-        let discard = if begun.is_multiple_of(UNITS_PER_PLAN) { "; discard plans" } else { "" };
+        let discard = if begun.is_multiple_of(UNITS_PER_PLAN) {
+            "; discard plans"
+        } else {
+            ""
+        };
         let lock = match lock {
             WindowLock::Shared => "pg_advisory_xact_lock_shared",
             WindowLock::Exclusive => "pg_advisory_xact_lock",
         };
-        let begin = format!("{}select {lock}({WINDOW_LOCK_KEY}){discard}", self.begin_unit);
+        let begin = format!(
+            "{}select {lock}({WINDOW_LOCK_KEY}){discard}",
+            self.begin_unit
+        );
         self.open(&self.units, begin.into()).await
     }
 
@@ -348,6 +356,9 @@ fn failure(error: sqlx::Error) -> StoreError {
             StoreError::Database(error)
         };
     };
+    if refusal.constraint() == Some(GUARD) {
+        return StoreError::Conflict;
+    }
     match refusal.code().as_deref().unwrap_or_default() {
         // unique_violation; serialization_failure, deadlock_detected.
         "23505" | "40001" | "40P01" => StoreError::Conflict,
@@ -366,7 +377,9 @@ fn failure(error: sqlx::Error) -> StoreError {
 
 /// What a failure of a commit means: stored or not, where the connection was lost.
 fn commit_failure(error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     if is_lost(&error) || code.is_some_and(|code| is_going_away(&code)) {
         return StoreError::UnknownCommit(error);
     }

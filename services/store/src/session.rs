@@ -98,6 +98,8 @@ pub(crate) async fn write_all<S: Session>(
 
 /// A new id, for what a store itself lays down: the network and its first window.
 pub(crate) fn mint(now: Timestamp) -> uuid::Uuid {
-    let [a, b, c, d, e, f, ..] = uuid::Uuid::new_v4().into_bytes();
-    coalition_ledger::ids::IdMint::new([a, b, c, d, e, f]).mint(now)
+    let mut seed = [0; 6];
+    // The first six bytes of a random UUID are random throughout.
+    seed.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..6]);
+    coalition_ledger::ids::IdMint::new(seed).mint(now)
 }

@@ -24,7 +24,7 @@ use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
 use crate::session::{Engine, Read, Session};
-use crate::statements::{self as sql, CHUNK_ROWS, Statement};
+use crate::statements::{self as sql, CHUNK_ROWS, GUARD, Statement};
 use crate::traits::WindowLock;
 
 /// Statements that a connection keeps prepared: all there are, in all sizes, and room.
@@ -398,7 +398,7 @@ fn failure(error: sqlx::Error) -> StoreError {
     let Some(refusal) = error.as_database_error() else {
         return StoreError::Database(error);
     };
-    if refusal.is_unique_violation() {
+    if refusal.is_unique_violation() || refusal.message().ends_with(GUARD) {
         return StoreError::Conflict;
     }
     match primary_code(&error) {

@@ -16,6 +16,9 @@ use crate::codec::Type::{self, Big, Boolean, Bytes, Integer, Small, Text, Uuid};
 /// are cut: few enough that every text is prepared once and stays so.
 pub(crate) const CHUNK_ROWS: [usize; 4] = [128, 32, 8, 1];
 
+/// The check that stops a second withdrawal of the same funds: who runs into it was second.
+pub(crate) const GUARD: &str = "positions_funds";
+
 /// A statement.
 #[derive(Debug)]
 pub(crate) struct Statement {
@@ -130,11 +133,15 @@ macro_rules! lot {
     };
 }
 macro_rules! resting_lots {
-    () => { concat!(
-        "select ", lot!(), " from (select k_member from k join members on id = k_member ",
-        "where pending > 0 or held > 0) as resting cross join lots ",
-        "where member_id = k_member and (pending > 0 or held > 0)"
-    ) };
+    () => {
+        concat!(
+            "select ",
+            lot!(),
+            " from (select k_member from k join members on id = k_member ",
+            "where pending > 0 or held > 0) as resting cross join lots ",
+            "where member_id = k_member and (pending > 0 or held > 0)"
+        )
+    };
 }
 macro_rules! live {
     () => {
@@ -483,25 +490,40 @@ mod tests {
     ];
 
     /// Statements that read a whole table by intent; no unit runs them.
-    const READ_ALL: &[&str] =
-        &["HOLDINGS", "ALL_TOTALS", "POSITIONS_OF", "TRANSACTION_COUNT", "ALL_DEBTS"];
+    const READ_ALL: &[&str] = &[
+        "HOLDINGS",
+        "ALL_TOTALS",
+        "POSITIONS_OF",
+        "TRANSACTION_COUNT",
+        "ALL_DEBTS",
+    ];
 
     /// Fails where a plan reads a large table from end to end.
     fn assert_no_scan(engine: Engine, name: &str, plan: &[String], scan: &str) {
         for line in plan {
-            let scanned = line.split(scan).nth(1).and_then(|rest| rest.split_whitespace().next());
+            let scanned = line
+                .split(scan)
+                .nth(1)
+                .and_then(|rest| rest.split_whitespace().next());
             let is_large = scanned.is_some_and(|table| LARGE.contains(&table));
-            assert!(!is_large || READ_ALL.contains(&name), "{engine}, {name}:\n{}", plan.join("\n"));
+            assert!(
+                !is_large || READ_ALL.contains(&name),
+                "{engine}, {name}:\n{}",
+                plan.join("\n")
+            );
         }
     }
 
     #[tokio::test]
     async fn no_statement_scans_a_large_table_on_sqlite() {
-        let db = TestDb::sandbox(Engine::Sqlite).await.expect("a file can always be had");
+        let db = TestDb::sandbox(Engine::Sqlite)
+            .await
+            .expect("a file can always be had");
         let file = db.file().expect("SQLite has a file");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-        let mut connection =
-            sqlx::ConnectOptions::connect(&options).await.expect("the file opens");
+        let mut connection = sqlx::ConnectOptions::connect(&options)
+            .await
+            .expect("the file opens");
         for (name, statement) in ALL {
             // It walks the key from its end and stops at the first.
             if *name == "POSTGRES_LIVE_LOTS" || *name == "LAST_TRANSACTION" {
@@ -509,7 +531,9 @@ mod tests {
             }
             for chunk in 0..CHUNK_ROWS.len() {
                 let explain = format!("explain query plan {}", statement.sqlite(chunk));
-                let plan = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection).await;
+                let plan = sqlx::query(AssertSqlSafe(explain))
+                    .fetch_all(&mut connection)
+                    .await;
                 let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}"));
                 let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
                 assert_no_scan(Engine::Sqlite, name, &plan, "SCAN ");
@@ -521,12 +545,18 @@ mod tests {
 
     #[tokio::test]
     async fn no_statement_scans_a_large_table_on_postgres() {
-        let Some(db) = TestDb::sandbox(Engine::Postgres).await else { return };
+        let Some(db) = TestDb::sandbox(Engine::Postgres).await else {
+            return;
+        };
         let store = PostgresStore::connect(&db.url, &settings()).expect("a PostgreSQL URL");
-        let mut connection =
-            sqlx::postgres::PgConnection::connect(&db.url).await.expect("the database is there");
+        let mut connection = sqlx::postgres::PgConnection::connect(&db.url)
+            .await
+            .expect("the database is there");
         let begin = AssertSqlSafe(store.begin_unit.to_string());
-        sqlx::raw_sql(begin).execute(&mut connection).await.expect("begins");
+        sqlx::raw_sql(begin)
+            .execute(&mut connection)
+            .await
+            .expect("begins");
         for (name, statement) in ALL {
             if *name == "SQLITE_LIVE_LOTS" {
                 continue;
@@ -534,28 +564,53 @@ mod tests {
             let last = statement.sql.contains("{last}");
             let array = |place: usize| {
                 let is_last = last && place + 1 == statement.types.len();
-                if statement.is_set() && !is_last { "[]" } else { "" }
+                if statement.is_set() && !is_last {
+                    "[]"
+                } else {
+                    ""
+                }
             };
             let types = statement.types.iter().enumerate();
-            let types: Vec<_> =
-                types.map(|(place, kind)| format!("{}{}", kind.postgres(), array(place))).collect();
-            let types =
-                if types.is_empty() { String::new() } else { format!("({})", types.join(", ")) };
+            let types: Vec<_> = types
+                .map(|(place, kind)| format!("{}{}", kind.postgres(), array(place)))
+                .collect();
+            let types = if types.is_empty() {
+                String::new()
+            } else {
+                format!("({})", types.join(", "))
+            };
             let nulls = vec!["null"; statement.types.len()].join(", ");
-            let nulls = if nulls.is_empty() { nulls } else { format!("({nulls})") };
+            let nulls = if nulls.is_empty() {
+                nulls
+            } else {
+                format!("({nulls})")
+            };
             let prepare = format!("prepare {name} {types} as {}", statement.postgres());
-            let prepared = sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await;
+            let prepared = sqlx::raw_sql(AssertSqlSafe(prepare))
+                .execute(&mut connection)
+                .await;
             prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
             let explain = format!("explain (costs off) execute {name} {nulls}");
-            let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut connection).await;
+            let plan = sqlx::raw_sql(AssertSqlSafe(explain))
+                .fetch_all(&mut connection)
+                .await;
             let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}"));
             let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
             assert_no_scan(Engine::Postgres, name, &plan, "Seq Scan on ");
             // The first lots must be the first that are read, not the first of all in order.
-            let sorts = plan.iter().any(|line| line.trim_start().starts_with("->  Sort"));
-            assert!(*name != "POSTGRES_LIVE_LOTS" || !sorts, "{}", plan.join("\n"));
+            let sorts = plan
+                .iter()
+                .any(|line| line.trim_start().starts_with("->  Sort"));
+            assert!(
+                *name != "POSTGRES_LIVE_LOTS" || !sorts,
+                "{}",
+                plan.join("\n")
+            );
         }
-        connection.close().await.expect("the database is still there");
+        connection
+            .close()
+            .await
+            .expect("the database is still there");
         db.remove().await;
     }
 }

@@ -8,6 +8,11 @@
 //!
 //! Problems here end the test: this module is for tests alone and panics freely.
 
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "tests alone come here: every problem panics"
+)]
+
 mod server;
 
 use std::fmt;
@@ -19,7 +24,7 @@ use coalition_ledger::money::Currency;
 use coalition_ledger::time::Timestamp;
 use rust_decimal::Decimal;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -119,33 +124,12 @@ impl TestDb {
 
     /// The single number that a query answers, past the store.
     pub async fn number(&self, query: &str) -> i64 {
-        let named = self.numbers(&format!("select '', ({query})")).await;
-        named.first().expect("one number").1
+        self.database.number(query).await
     }
 
     /// The names and numbers that a query answers, past the store.
     pub async fn numbers(&self, query: &str) -> Vec<(String, i64)> {
-        let query = AssertSqlSafe(query.to_owned());
-        match self.file() {
-            Some(file) => {
-                let options = SqliteConnectOptions::new().filename(file);
-                let mut connection = options.connect().await.expect("the file opens");
-                let answer = sqlx::query_as(query).fetch_all(&mut connection).await;
-                connection.close().await.expect("the file closes");
-                answer.expect("names and numbers")
-            }
-            None => {
-                let mut connection = PgConnection::connect(&self.url)
-                    .await
-                    .expect("the database is there");
-                let answer = sqlx::query_as(query).fetch_all(&mut connection).await;
-                connection
-                    .close()
-                    .await
-                    .expect("the database is still there");
-                answer.expect("names and numbers")
-            }
-        }
+        self.database.numbers(query).await
     }
 
     /// Closes the store and removes the database. One that is only dropped goes with the process.
@@ -169,7 +153,7 @@ pub struct Database {
 enum Home {
     Folder(TempDir),
     /// The database's name, and the server's maintenance database.
-    Database(String, PgConnectOptions),
+    Database(String, Box<PgConnectOptions>),
 }
 
 impl Database {
@@ -199,57 +183,56 @@ impl Database {
     /// Runs a statement past the store, as a hand in the database would; the rows it touched.
     pub async fn sql(&self, statement: &str) -> u64 {
         let statement = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
-        match self.file() {
-            Some(file) => {
-                let options = SqliteConnectOptions::new().filename(file);
-                let mut connection = options.connect().await.expect("the file opens");
-                let done = statement
-                    .execute(&mut connection)
-                    .await
-                    .expect("the statement runs");
-                connection.close().await.expect("the file closes");
-                done.rows_affected()
-            }
-            None => {
-                let mut connection = PgConnection::connect(&self.url)
-                    .await
-                    .expect("the database is there");
-                let done = statement
-                    .execute(&mut connection)
-                    .await
-                    .expect("the statement runs");
-                connection
-                    .close()
-                    .await
-                    .expect("the database is still there");
-                done.rows_affected()
-            }
+        if let Some(mut file) = self.open_file().await {
+            let done = statement
+                .execute(&mut file)
+                .await
+                .expect("the statement runs");
+            file.close().await.expect("the file closes");
+            done.rows_affected()
+        } else {
+            let mut server = self.connect().await;
+            let done = statement
+                .execute(&mut server)
+                .await
+                .expect("the statement runs");
+            server.close().await.expect("the server is still there");
+            done.rows_affected()
         }
     }
 
     /// The single number that a query answers, past the store.
     pub async fn number(&self, query: &str) -> i64 {
-        let query = sqlx::AssertSqlSafe(query.to_owned());
-        match self.file() {
-            Some(file) => {
-                let options = SqliteConnectOptions::new().filename(file);
-                let mut connection = options.connect().await.expect("the file opens");
-                let answer = sqlx::query_scalar(query).fetch_one(&mut connection).await;
-                connection.close().await.expect("the file closes");
-                answer.expect("one number")
-            }
-            None => {
-                let mut connection = PgConnection::connect(&self.url)
-                    .await
-                    .expect("the database is there");
-                let answer = sqlx::query_scalar(query).fetch_one(&mut connection).await;
-                connection
-                    .close()
-                    .await
-                    .expect("the database is still there");
-                answer.expect("one number")
-            }
+        let named = self.numbers(&format!("select '', ({query})")).await;
+        named.first().expect("one number").1
+    }
+
+    /// The names and numbers that a query answers, past the store.
+    pub async fn numbers(&self, query: &str) -> Vec<(String, i64)> {
+        let query = AssertSqlSafe(query.to_owned());
+        if let Some(mut file) = self.open_file().await {
+            let answer = sqlx::query_as(query).fetch_all(&mut file).await;
+            file.close().await.expect("the file closes");
+            answer.expect("names and numbers")
+        } else {
+            let mut server = self.connect().await;
+            let answer = sqlx::query_as(query).fetch_all(&mut server).await;
+            server.close().await.expect("the server is still there");
+            answer.expect("names and numbers")
         }
+    }
+
+    /// A connection of its own to the file, if it is one.
+    async fn open_file(&self) -> Option<SqliteConnection> {
+        let options = SqliteConnectOptions::new().filename(self.file()?);
+        Some(options.connect().await.expect("the file opens"))
+    }
+
+    /// A connection of its own to the database on the server.
+    async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url)
+            .await
+            .expect("the database is there")
     }
 
     /// Removes the database. One that is only dropped goes with the process.
@@ -315,7 +298,7 @@ async fn clone_template() -> Option<(String, Home)> {
         .database(&name)
         .to_url_lossy()
         .to_string();
-    Some((url, Home::Database(name, maintenance.clone())))
+    Some((url, Home::Database(name, Box::new(maintenance.clone()))))
 }
 
 async fn make_template() -> Option<(PgConnectOptions, String)> {

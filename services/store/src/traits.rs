@@ -56,8 +56,10 @@ pub struct LotDemand {
 
 /// One database transaction. Dropped without [`Unit::commit`], nothing of it is stored.
 ///
-/// Run each unit in a task of its own and await the task's handle: a database future that is
-/// dropped half way can leave a pooled connection inside an open transaction.
+/// Dropping is safe at any point, a call half way included, but it is dear: on PostgreSQL the
+/// connection is closed, on SQLite the next unit rolls back first. Whoever meets an error calls
+/// [`Unit::rollback`]; whoever may be cancelled runs the unit in a task of its own and awaits the
+/// task's handle. A unit in which a call failed answers its commit with `Conflict`.
 #[async_trait]
 pub trait Unit: Send {
     // Fetching for a batch.
@@ -76,7 +78,7 @@ pub trait Unit: Send {
     /// Transactions with their postings.
     async fn transactions(&mut self, ids: &[TransactionId])
     -> Result<Vec<Transaction>, StoreError>;
-    /// Members' rows; `lots` and `debts` are empty, `complete` is false.
+    /// Members' rows; `lots` and `debts` are empty, and `known` says so.
     async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError>;
     /// Live lots, as demanded.
     async fn live_lots(
@@ -286,7 +288,9 @@ pub trait Reader: Send + Sync {
 pub trait Scan: Send {
     /// How many transactions there are.
     async fn transaction_count(&mut self) -> Result<i64, StoreError>;
-    /// Transactions after `after`, with the ids of those whose row does not match its digest.
+    /// Transactions after `after`, with the ids of those whose row does not match its digest; of a
+    /// row that cannot be read at all there is only the id. No transactions: that was the last page
+    /// (`after` is the last transaction of the page before).
     async fn transactions(
         &mut self,
         after: Option<TransactionId>,

@@ -63,8 +63,9 @@ pub async fn verify(store: &dyn Store, listener: &mut dyn Listener) -> Result<()
         }
         let Some(last) = page.last() else { break };
         after = Some(last.id);
-        page.iter()
-            .for_each(|transaction| auditor.transaction(transaction));
+        for transaction in &page {
+            auditor.transaction(transaction);
+        }
         let done = auditor.counts().transactions;
         if !listener.hear(Report::Progress { done, total }).await {
             return Ok(());
@@ -102,14 +103,18 @@ async fn compare(scan: &mut dyn Scan, auditor: &mut Auditor) -> Result<(), Store
         let page = scan.lots(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.lot.id);
-        page.iter().for_each(|scanned| auditor.lot(&scanned.lot));
+        for scanned in &page {
+            auditor.lot(&scanned.lot);
+        }
     }
     let mut after: Option<MemberId> = None;
     loop {
         let page = scan.members(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.id);
-        page.iter().for_each(|member| auditor.member(member));
+        for member in &page {
+            auditor.member(member);
+        }
     }
     auditor.debts(&scan.debts().await?);
     for window in scan.windows().await? {

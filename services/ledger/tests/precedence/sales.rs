@@ -142,10 +142,10 @@ fn earns() {
             scene.command.occurred_at = Some(after(5 * MINUTE + 1));
         })
         .fault("", "no agreement", NO_AGREEMENT, |scene| {
-            disagree(scene, SHOP)
+            disagree(scene, SHOP);
         })
         .fault("", "another currency", IN_EUROS, |scene| {
-            scene.command.currency = Currency::USD
+            scene.command.currency = Currency::USD;
         })
         .fault("", "a tip below zero", OUT_OF_RANGE, |scene| {
             scene.command.amounts.tip = Minor::new(-1);
@@ -157,7 +157,7 @@ fn earns() {
             |scene| scene.command.amounts.discounts = euros("10000.00"),
         )
         .fault("", "a funder without agreement", NO_AGREEMENT, |scene| {
-            disagree(scene, OTHER)
+            disagree(scene, OTHER);
         })
         .fault("amounts", "beyond the books", OUT_OF_RANGE, |scene| {
             scene.command.amounts.gross = Minor::new(i64::MAX);
@@ -219,7 +219,7 @@ fn redemptions() {
             scene.command.occurred_at = Some(after(5 * MINUTE + 1));
         })
         .fault("", "no agreement", NO_AGREEMENT, |scene| {
-            disagree(scene, SHOP)
+            disagree(scene, SHOP);
         })
         .fault("total", "another currency", IN_EUROS, |scene| {
             scene.command.check_total = Some((Minor::new(1), Currency::USD));
@@ -228,7 +228,7 @@ fn redemptions() {
             scene.command.check_total = Some((Minor::new(-1), Currency::EUR));
         })
         .fault("points", "no points", OUT_OF_RANGE, |scene| {
-            scene.command.points = Points::ZERO
+            scene.command.points = Points::ZERO;
         })
         .fault(
             "points",

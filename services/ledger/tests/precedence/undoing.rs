@@ -177,7 +177,7 @@ fn returns() {
             scene.command.original = transaction(&scene.network, seen::DECLINED_EARN);
         })
         .fault("", "a used slip", USED_SLIP, |scene| {
-            scene.command.context = checked("slip")
+            scene.command.context = checked("slip");
         })
         .fault("", "too old", TIME, |scene| {
             scene.command.occurred_at = Some(after(-7 * DAY - 1));
@@ -191,7 +191,7 @@ fn returns() {
             |scene| scene.command.currency = Currency::USD,
         )
         .fault("amount", "nothing", OUT_OF_RANGE, |scene| {
-            scene.command.returned = Minor::ZERO
+            scene.command.returned = Minor::ZERO;
         })
         .fault(
             "amount",
@@ -250,13 +250,13 @@ fn refunds() {
             scene.command.original = transaction(&scene.network, seen::DECLINED_REDEMPTION);
         })
         .fault("", "a used slip", USED_SLIP, |scene| {
-            scene.command.context = checked("slip")
+            scene.command.context = checked("slip");
         })
         .fault("", "too old", TIME, |scene| {
             scene.command.occurred_at = Some(after(-7 * DAY - 1));
         })
         .fault("points", "none", OUT_OF_RANGE, |scene| {
-            scene.command.points = Points::ZERO
+            scene.command.points = Points::ZERO;
         })
         .fault(
             "points",

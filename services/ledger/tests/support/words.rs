@@ -4,9 +4,8 @@ use std::str::FromStr;
 
 use coalition_ledger::agreement::{Leg, ReturnPolicy, Terms};
 use coalition_ledger::decision::Decision;
-use coalition_ledger::ids::{MemberId, PartnerId, Party};
+use coalition_ledger::ids::{MemberId, PartnerId};
 use coalition_ledger::money::{Currency, Micros, Minor};
-use coalition_ledger::snapshot::Position;
 use coalition_ledger::time::{MICROS_PER_DAY, Timestamp};
 use coalition_ledger::transaction::{Decline, Transaction};
 use rust_decimal::Decimal;
@@ -94,12 +93,4 @@ pub(crate) fn declined(decision: &Decision) -> Decline {
         Decision::Recorded { transaction, .. } => transaction.declined.expect("declined"),
         other => panic!("not declined: {other:?}"),
     }
-}
-
-/// A party's net among these positions, in micro-units; zero where it has none.
-pub(crate) fn net_of(positions: &[((Party, Currency), Position)], party: impl Into<Party>) -> i64 {
-    let party = party.into();
-    let own = positions.iter().filter(|((holder, _), _)| *holder == party);
-    own.map(|(_, position)| position.net().expect("in range").get())
-        .sum()
 }

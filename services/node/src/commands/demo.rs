@@ -18,6 +18,7 @@ use coalition_ledger::Timestamp;
 use coalition_proto::settlement::{ComputeSettlementRequest, CutWindowRequest, NettingMethod};
 use coalition_store::SystemClock;
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use self::cast::Town;
@@ -78,7 +79,8 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<ExitCode> {
     let endpoint = node.endpoint();
     let shown = tokio::select! {
         shown = show(&args, &config, &endpoint) => shown,
-        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen for Ctrl-C").map(|()| false),
+        // Whoever watches may leave at any time; that is no failure.
+        told = told_to_stop() => told.map(|()| true),
     };
     node.shut_down().await;
     Ok(if shown? {
@@ -86,6 +88,15 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Ends with Ctrl-C, or as a supervisor ends it.
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// Whether the books balance in the end.

@@ -78,7 +78,11 @@ pub async fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     if more > 0 {
         println!("… and {more} more (--all shows them)");
     }
-    let findings = if outcome.counted == 1 { "finding" } else { "findings" };
+    let findings = if outcome.counted == 1 {
+        "finding"
+    } else {
+        "findings"
+    };
     println!(
         "The books are WRONG: {} {findings} in {}.",
         outcome.counted,

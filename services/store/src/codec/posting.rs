@@ -272,21 +272,24 @@ const fn tag(account: Account) -> u8 {
 
 /// Writes a number in groups of seven bits, the least first.
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
+    loop {
+        let bits = (number & 0x7f) as u8;
         number >>= 7;
+        if number == 0 {
+            return out.push(bits);
+        }
+        out.push(bits | 0x80);
     }
-    out.push(number as u8);
 }
 
 /// Writes an id as its difference from `base`.
 fn put_id(out: &mut Vec<u8>, base: Uuid, id: Uuid) {
     let difference = (base.as_u128() ^ id.as_u128()).to_be_bytes();
-    let start = difference.iter().position(|&byte| byte != 0).unwrap_or(0);
-    let end = difference.iter().rposition(|&byte| byte != 0).unwrap_or(0);
-    let span = difference.get(start..=end).unwrap_or(&[0]);
-    out.push((start << 4 | (span.len() - 1)) as u8);
-    out.extend_from_slice(span);
+    let mut places = (0_u8..16).zip(difference).filter(|(_, byte)| *byte != 0);
+    let (start, _) = places.next().unwrap_or((0, 0));
+    let (end, _) = places.next_back().unwrap_or((start, 0));
+    out.push(start << 4 | (end - start));
+    out.extend_from_slice(&difference[usize::from(start)..=usize::from(end)]);
 }
 
 const fn zigzag(number: i64) -> u64 {

@@ -72,7 +72,7 @@ impl AsyncWork<Done<SettlementRow>> for ComputeSettlement {
             let mut found =
                 found.ok_or_else(|| StoreError::Damaged(format!("settlement {id} is missing")))?;
             // As it was then: the first answer, for ever.
-            found.state = SettlementState::Computed;
+            found.state = first_state(&found.positions);
             return Ok(Done {
                 result: found,
                 replayed: true,
@@ -86,23 +86,24 @@ impl AsyncWork<Done<SettlementRow>> for ComputeSettlement {
             .map(|(_, key, amount)| (key, amount))
             .collect();
         let netting = net(&totals, self.method)?;
+        let positions: Vec<_> = netting
+            .nets
+            .iter()
+            .map(|n| SettlementPosition {
+                party: n.party,
+                currency: n.currency,
+                net: n.net,
+                net_minor: n.net_minor,
+            })
+            .collect();
         let row = SettlementRow {
             id: SettlementId::from_uuid(operations.mint().await),
-            state: SettlementState::Computed,
+            state: first_state(&positions),
             netting: code_of(self.method),
             computed_at: now_in(frame, operations.clock.as_ref()),
             computed_by: self.computed_by.clone(),
             windows: self.windows.clone(),
-            positions: netting
-                .nets
-                .iter()
-                .map(|n| SettlementPosition {
-                    party: n.party,
-                    currency: n.currency,
-                    net: n.net,
-                    net_minor: n.net_minor,
-                })
-                .collect(),
+            positions,
             obligations: netting
                 .payments
                 .iter()
@@ -117,7 +118,13 @@ impl AsyncWork<Done<SettlementRow>> for ComputeSettlement {
             rounding: netting.rounding,
         };
         if !self.validate_only {
-            let (from, to) = (WindowState::Closed, WindowState::Settling);
+            let (from, to) = (
+                WindowState::Closed,
+                match row.state {
+                    SettlementState::Settled => WindowState::Settled,
+                    _ => WindowState::Settling,
+                },
+            );
             unit.move_windows(&self.windows, from, to).await?;
             unit.insert_settlement(&row).await?;
             remember(unit, &self.request, Subject::Settlement, row.id.uuid()).await?;
@@ -126,6 +133,15 @@ impl AsyncWork<Done<SettlementRow>> for ComputeSettlement {
             result: row,
             replayed: false,
         })
+    }
+}
+
+/// Where a settlement starts: nothing moved, nothing to pay, settled. Source: domain, "Windows".
+const fn first_state(positions: &[SettlementPosition]) -> SettlementState {
+    if positions.is_empty() {
+        SettlementState::Settled
+    } else {
+        SettlementState::Computed
     }
 }
 

@@ -13,7 +13,7 @@ use coalition_ledger::ids::{LotId, MemberId, Party, TransactionId};
 use coalition_ledger::member::{Known, MemberBook};
 use coalition_ledger::money::Currency;
 use coalition_ledger::rulebook::Rulebook;
-use coalition_ledger::snapshot::{Snapshot, Subject};
+use coalition_ledger::snapshot::{Position, Snapshot, Subject};
 
 use crate::error::StoreError;
 use crate::traits::{LotDemand, Unit};
@@ -271,7 +271,7 @@ async fn fetch_positions(
     }
     snapshot
         .positions
-        .extend(wanted.iter().map(|key| (*key, Default::default())));
+        .extend(wanted.iter().map(|key| (*key, Position::default())));
     snapshot.positions.extend(unit.positions(&wanted).await?);
     Ok(())
 }

@@ -44,6 +44,10 @@ pub(super) fn start() -> Option<String> {
     panic!("the PostgreSQL server in {} does not start", bin.display());
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "the shell is there to outlive this process"
+)]
 fn start_on_free_port(bin: &Path) -> Option<String> {
     let folder = tempfile::Builder::new()
         .prefix("coalition-postgres-")
@@ -73,15 +77,15 @@ fn start_on_free_port(bin: &Path) -> Option<String> {
         shell.uid(user).gid(group);
     }
     let mut shell = shell.spawn().expect("a shell");
-    let said = BufReader::new(shell.stdout.take()?).lines().next();
-    let is_ready = said.is_some_and(|line| line.is_ok_and(|line| line == "ready"));
-    if !is_ready {
+    let (input, output) = (shell.stdin.take(), shell.stdout.take());
+    let said = output.and_then(|output| BufReader::new(output).lines().next());
+    if said.is_none_or(|line| !line.is_ok_and(|line| line == "ready")) {
         // Without its input the shell ends, and cleans up.
-        drop(shell.stdin.take());
+        drop(input);
         let _ = shell.wait();
         return None;
     }
-    let _ = ALIVE.set(shell.stdin.take()?);
+    let _ = ALIVE.set(input.expect("it was piped"));
     Some(format!("postgres://postgres@127.0.0.1:{port}/postgres"))
 }
 

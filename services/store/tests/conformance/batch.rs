@@ -21,11 +21,16 @@ pub(crate) async fn requests_are_found_by_id_and_scope(db: &TestDb) {
     same_id.key.id = mine.key.id;
     same_id.member = None;
     let mut unit = unit(db).await;
-    unit.insert_requests(&[mine, operators, same_id]).await.expect("inserts");
+    unit.insert_requests(&[mine, operators, same_id])
+        .await
+        .expect("inserts");
     commit(unit).await;
 
     let mut unit = crate::fixtures::unit(db).await;
-    let absent = RequestKey { id: operators.key.id, scope };
+    let absent = RequestKey {
+        id: operators.key.id,
+        scope,
+    };
     let keys = [operators.key, mine.key, absent];
     let mut found = unit.requests(&keys).await.expect("finds");
     found.sort_by_key(|record| record.key);
@@ -36,32 +41,52 @@ pub(crate) async fn requests_are_found_by_id_and_scope(db: &TestDb) {
     unit.rollback().await.expect("rolls back");
     let found = db.store.reader().request(same_id.key).await.expect("reads");
     assert_eq!(found, Some(same_id));
-    assert_eq!(db.store.reader().request(absent).await.expect("reads"), None);
+    assert_eq!(
+        db.store.reader().request(absent).await.expect("reads"),
+        None
+    );
 }
 
 pub(crate) async fn checks_are_found_freed_and_used_again(db: &TestDb) {
     let partner = partner_id();
-    let (one, two) = (check(partner, "1"), check(partner, "0017 ß 'quoted'; drop table checks"));
+    let (one, two) = (
+        check(partner, "1"),
+        check(partner, "0017 ß 'quoted'; drop table checks"),
+    );
     let elsewhere = check(partner_id(), "1");
     let mut unit = unit(db).await;
-    unit.insert_checks(&[one.clone(), two.clone(), elsewhere.clone()]).await.expect("inserts");
+    unit.insert_checks(&[one.clone(), two.clone(), elsewhere.clone()])
+        .await
+        .expect("inserts");
     commit(unit).await;
 
     let mut unit = crate::fixtures::unit(db).await;
-    let redeemed = CheckKey { kind: Kind::Redeem, ..one.key.clone() };
+    let redeemed = CheckKey {
+        kind: Kind::Redeem,
+        ..one.key.clone()
+    };
     let keys = [two.key.clone(), redeemed, one.key.clone()];
     let mut found = unit.checks(&keys).await.expect("finds");
     found.sort_by_key(|record| record.transaction);
     assert_eq!(found, [one.clone(), two.clone()]);
-    unit.delete_checks(&[one.key.clone(), two.key.clone()]).await.expect("frees");
+    unit.delete_checks(&[one.key.clone(), two.key.clone()])
+        .await
+        .expect("frees");
     assert!(unit.checks(&keys).await.expect("finds").is_empty());
     let again = check(partner, "1");
-    unit.insert_checks(std::slice::from_ref(&again)).await.expect("uses again");
+    unit.insert_checks(std::slice::from_ref(&again))
+        .await
+        .expect("uses again");
     commit(unit).await;
 
     let mut unit = crate::fixtures::unit(db).await;
     assert_eq!(unit.checks(&[one.key]).await.expect("finds"), [again]);
-    assert_eq!(unit.checks(&[elsewhere.key.clone()]).await.expect("finds"), [elsewhere.clone()]);
+    assert_eq!(
+        unit.checks(std::slice::from_ref(&elsewhere.key))
+            .await
+            .expect("finds"),
+        std::slice::from_ref(&elsewhere)
+    );
     assert_conflict(unit.delete_checks(&[two.key]).await);
     unit.rollback().await.expect("rolls back");
 
@@ -72,18 +97,29 @@ pub(crate) async fn checks_are_found_freed_and_used_again(db: &TestDb) {
 
 pub(crate) async fn identifiers_lead_to_members(db: &TestDb) {
     let member = member_id();
-    let (card, phone) = (identifier(member, "••••1234"), identifier(member, "+49 … 89"));
+    let (card, phone) = (
+        identifier(member, "••••1234"),
+        identifier(member, "+49 … 89"),
+    );
     let mut unit = unit(db).await;
-    unit.insert_identifiers(&[card.clone(), phone.clone()]).await.expect("inserts");
+    unit.insert_identifiers(&[card.clone(), phone.clone()])
+        .await
+        .expect("inserts");
     let hashes = [phone.identifier.hash, [7; 32]];
     let found = unit.identifiers(&hashes).await.expect("finds");
     assert_eq!(found, [(phone.identifier.hash, member)]);
     commit(unit).await;
     let reader = db.store.reader();
-    let found = reader.member_by_identifier(&card.identifier.hash).await.expect("reads");
+    let found = reader
+        .member_by_identifier(&card.identifier.hash)
+        .await
+        .expect("reads");
     assert_eq!(found, Some(member));
     let mut unit = crate::fixtures::unit(db).await;
-    let taken = coalition_ledger::snapshot::IdentifierRecord { member: member_id(), ..card };
+    let taken = coalition_ledger::snapshot::IdentifierRecord {
+        member: member_id(),
+        ..card
+    };
     assert_conflict(unit.insert_identifiers(&[taken]).await);
     unit.rollback().await.expect("rolls back");
 }
@@ -99,19 +135,39 @@ pub(crate) async fn members_come_back_as_written(db: &TestDb) {
     };
     full.next_maturity = Some(day(3));
     let mut unit = unit(db).await;
-    unit.insert_members(&[plain.clone(), full.clone()], START).await.expect("inserts");
-    let change = |book: &MemberBook| MemberChange { expected_version: 0, book: book.clone() };
+    unit.insert_members(&[plain.clone(), full.clone()], START)
+        .await
+        .expect("inserts");
+    let change = |book: &MemberBook| MemberChange {
+        expected_version: 0,
+        book: book.clone(),
+    };
     full.status = MemberStatus::Frozen;
-    full.next_expiry = Some(Upcoming { at: day(9), points: points(2) });
-    unit.update_members(&[change(&full)]).await.expect("updates");
+    full.next_expiry = Some(Upcoming {
+        at: day(9),
+        points: points(2),
+    });
+    unit.update_members(&[change(&full)])
+        .await
+        .expect("updates");
     commit(unit).await;
 
     let mut unit = crate::fixtures::unit(db).await;
-    let mut found = unit.members(&[full.id, member_id(), plain.id]).await.expect("finds");
+    let mut found = unit
+        .members(&[full.id, member_id(), plain.id])
+        .await
+        .expect("finds");
     found.sort_by_key(|book| book.id);
     let expected = [
-        MemberBook { known: Known::Nothing, ..plain.clone() },
-        MemberBook { known: Known::Nothing, version: 1, ..full },
+        MemberBook {
+            known: Known::Nothing,
+            ..plain.clone()
+        },
+        MemberBook {
+            known: Known::Nothing,
+            version: 1,
+            ..full
+        },
     ];
     assert_eq!(found, expected);
     assert_conflict(unit.insert_members(&[plain], START).await);
@@ -123,10 +179,16 @@ pub(crate) async fn a_stale_version_changes_nothing(db: &TestDb) {
     let change = |book: &MemberBook, expected_version| {
         let mut book = book.clone();
         book.totals.available = points(99);
-        MemberChange { expected_version, book }
+        MemberChange {
+            expected_version,
+            book,
+        }
     };
     let mut unit = unit(db).await;
-    assert_conflict(unit.update_members(&[change(&one, 0), change(&two, 1)]).await);
+    assert_conflict(
+        unit.update_members(&[change(&one, 0), change(&two, 1)])
+            .await,
+    );
     unit.rollback().await.expect("rolls back");
     assert_eq!(fetched(db, one.id).await.totals.available, points(10));
     let nobody = MemberBook::new(member_id());
@@ -138,7 +200,10 @@ pub(crate) async fn a_stale_version_changes_nothing(db: &TestDb) {
 pub(crate) async fn due_members_come_the_longest_due_first(db: &TestDb) {
     let due = |expiry: Option<i64>, maturity: Option<i64>| {
         let mut book = member(0);
-        book.next_expiry = expiry.map(|on| Upcoming { at: day(on), points: points(1) });
+        book.next_expiry = expiry.map(|on| Upcoming {
+            at: day(on),
+            points: points(1),
+        });
         book.next_maturity = maturity.map(day);
         book
     };
@@ -156,7 +221,14 @@ pub(crate) async fn due_members_come_the_longest_due_first(db: &TestDb) {
     assert_eq!(unit.due_members(day(5), 9).await.expect("finds"), all[..3]);
     assert_eq!(unit.due_members(day(9), 2).await.expect("finds"), all[..2]);
     commit(unit).await;
-    assert_eq!(db.store.reader().due_members(day(9), 9).await.expect("finds"), all);
+    assert_eq!(
+        db.store
+            .reader()
+            .due_members(day(9), 9)
+            .await
+            .expect("finds"),
+        all
+    );
 }
 
 pub(crate) async fn transactions_come_back_as_written(db: &TestDb) {
@@ -182,14 +254,22 @@ pub(crate) async fn transactions_come_back_as_written(db: &TestDb) {
 
     let mut unit = crate::fixtures::unit(db).await;
     let ids: Vec<_> = all.iter().map(|transaction| transaction.id).collect();
-    let mut found = unit.transactions(&[&ids[..], &[transaction_id()]].concat()).await.expect("finds");
+    let mut found = unit
+        .transactions(&[&ids[..], &[transaction_id()]].concat())
+        .await
+        .expect("finds");
     found.sort_by_key(|transaction| transaction.id);
     all.sort_by_key(|transaction| transaction.id);
     assert_eq!(found, all);
     assert_conflict(unit.insert_transactions(&all[..1]).await);
     unit.rollback().await.expect("rolls back");
     for transaction in all {
-        let found = db.store.reader().transaction(transaction.id).await.expect("reads");
+        let found = db
+            .store
+            .reader()
+            .transaction(transaction.id)
+            .await
+            .expect("reads");
         assert_eq!(found, Some(transaction));
     }
 }
@@ -198,21 +278,35 @@ pub(crate) async fn what_remains_of_a_transaction_changes(db: &TestDb) {
     let (member, partner) = (enrolled(db, 0).await.id, partner_id());
     let (mut unit, frame) = begin(db).await;
     let transaction = earn(member, partner, frame.window);
-    unit.insert_transactions(std::slice::from_ref(&transaction)).await.expect("inserts");
+    unit.insert_transactions(std::slice::from_ref(&transaction))
+        .await
+        .expect("inserts");
     commit(unit).await;
     let open = Open {
         points: Points::ZERO,
         amount: Minor::new(1),
         reversed_by: Some(transaction_id()),
     };
-    let change = OpenChange { transaction: transaction.id, member, open };
+    let change = OpenChange {
+        transaction: transaction.id,
+        member,
+        open,
+    };
     let mut unit = crate::fixtures::unit(db).await;
     unit.update_opens(&[change]).await.expect("updates");
     commit(unit).await;
-    let found = db.store.reader().transaction(transaction.id).await.expect("reads");
+    let found = db
+        .store
+        .reader()
+        .transaction(transaction.id)
+        .await
+        .expect("reads");
     assert_eq!(found.map(|found| found.open), Some(open));
     let mut unit = crate::fixtures::unit(db).await;
-    let absent = OpenChange { transaction: transaction_id(), ..change };
+    let absent = OpenChange {
+        transaction: transaction_id(),
+        ..change
+    };
     assert_conflict(unit.update_opens(&[change, absent]).await);
     unit.rollback().await.expect("rolls back");
 }
@@ -225,8 +319,14 @@ pub(crate) async fn lots_come_back_as_written_and_as_changed(db: &TestDb) {
     full.pending_until = day(7);
     (full.pending, full.held, full.expired) = (points(6), points(7), points(8));
     let mut unit = unit(db).await;
-    unit.insert_lots(&[(member, plain), (member, full)]).await.expect("inserts");
-    let keys = [(full.id, member), (plain.id, member_id()), (plain.id, member)];
+    unit.insert_lots(&[(member, plain), (member, full)])
+        .await
+        .expect("inserts");
+    let keys = [
+        (full.id, member),
+        (plain.id, member_id()),
+        (plain.id, member),
+    ];
     let mut found = unit.lots(&keys).await.expect("finds");
     found.sort_by_key(|(_, lot)| lot.id);
     assert_eq!(found, [(member, plain), (member, full)]);
@@ -236,7 +336,10 @@ pub(crate) async fn lots_come_back_as_written_and_as_changed(db: &TestDb) {
     commit(unit).await;
 
     let mut unit = crate::fixtures::unit(db).await;
-    assert_eq!(unit.lots(&[(plain.id, member)]).await.expect("finds"), [(member, spent)]);
+    assert_eq!(
+        unit.lots(&[(plain.id, member)]).await.expect("finds"),
+        [(member, spent)]
+    );
     assert_conflict(unit.update_lots(&[(member, lot(1, 1))]).await);
     unit.rollback().await.expect("rolls back");
     let mut unit = crate::fixtures::unit(db).await;
@@ -248,8 +351,15 @@ pub(crate) async fn live_lots_come_as_demanded(db: &TestDb) {
     let (mut one, mut two) = (member(0), member(0));
     one.totals.pending = points(1);
     two.totals.available = points(1);
-    let [mut late, early, tie_a, tie_b, mut spent, mut pending, mut held] =
-        [50, 10, 20, 20, 5, 60, 1].map(|on| lot(100, on));
+    let [
+        mut late,
+        early,
+        tie_a,
+        tie_b,
+        mut spent,
+        mut pending,
+        mut held,
+    ] = [50, 10, 20, 20, 5, 60, 1].map(|on| lot(100, on));
     spent.available = Points::ZERO;
     spent.expired = points(3);
     (pending.pending, pending.available) = (points(1), Points::ZERO);
@@ -257,12 +367,19 @@ pub(crate) async fn live_lots_come_as_demanded(db: &TestDb) {
     late.issuer = Party::Operator;
     let others = [lot(1, 3), lot(1, 2), lot(1, 1)];
     let mut unit = unit(db).await;
-    unit.insert_members(&[one.clone(), two.clone()], START).await.expect("inserts");
+    unit.insert_members(&[one.clone(), two.clone()], START)
+        .await
+        .expect("inserts");
     let lots = [late, early, tie_a, tie_b, spent, pending, held].map(|lot| (one.id, lot));
     unit.insert_lots(&lots).await.expect("inserts");
-    unit.insert_lots(&others.map(|lot| (two.id, lot))).await.expect("inserts");
+    unit.insert_lots(&others.map(|lot| (two.id, lot)))
+        .await
+        .expect("inserts");
 
-    let demand = |book: &MemberBook, limit| LotDemand { member: book.id, limit };
+    let demand = |book: &MemberBook, limit| LotDemand {
+        member: book.id,
+        limit,
+    };
     let mut ask = async |demands: &[LotDemand]| {
         let found = unit.live_lots(demands).await.expect("finds");
         let mut found: Vec<LotId> = found.into_iter().map(|(_, lot)| lot.id).collect();
@@ -275,8 +392,14 @@ pub(crate) async fn live_lots_come_as_demanded(db: &TestDb) {
         ids
     };
     assert_eq!(ask(&[demand(&one, 0)]).await, sorted(&[pending, held]));
-    assert_eq!(ask(&[demand(&one, 2)]).await, sorted(&[pending, held, early, tie_a]));
-    assert_eq!(ask(&[demand(&one, 3)]).await, sorted(&[pending, held, early, tie_a, tie_b]));
+    assert_eq!(
+        ask(&[demand(&one, 2)]).await,
+        sorted(&[pending, held, early, tie_a])
+    );
+    assert_eq!(
+        ask(&[demand(&one, 3)]).await,
+        sorted(&[pending, held, early, tie_a, tie_b])
+    );
     let everything = sorted(&[pending, held, early, tie_a, tie_b, late]);
     assert_eq!(ask(&[demand(&one, i64::MAX)]).await, everything);
     assert_eq!(ask(&[demand(&two, 2)]).await, sorted(&others[1..]));
@@ -289,14 +412,32 @@ pub(crate) async fn live_lots_come_as_demanded(db: &TestDb) {
 
 pub(crate) async fn debts_are_set_and_vanish_at_zero(db: &TestDb) {
     let (one, two) = (member_id(), member_id());
-    let debt = |member, issuer, count| DebtRecord { member, issuer, points: points(count) };
-    let (owed, other) = (debt(one, Party::Operator, 5), debt(two, partner_id().into(), 7));
+    let debt = |member, issuer, count| DebtRecord {
+        member,
+        issuer,
+        points: points(count),
+    };
+    let (owed, other) = (
+        debt(one, Party::Operator, 5),
+        debt(two, partner_id().into(), 7),
+    );
     let mut unit = unit(db).await;
     unit.upsert_debts(&[owed, other]).await.expect("inserts");
-    let repaid = DebtRecord { points: Points::ZERO, ..owed };
+    let repaid = DebtRecord {
+        points: Points::ZERO,
+        ..owed
+    };
     assert_eq!(unit.debts(&[one]).await.expect("finds"), [owed]);
-    unit.upsert_debts(&[DebtRecord { points: points(6), ..owed }]).await.expect("changes");
-    assert_eq!(unit.debts(&[one]).await.expect("finds")[0].points, points(6));
+    unit.upsert_debts(&[DebtRecord {
+        points: points(6),
+        ..owed
+    }])
+    .await
+    .expect("changes");
+    assert_eq!(
+        unit.debts(&[one]).await.expect("finds")[0].points,
+        points(6)
+    );
     unit.upsert_debts(&[repaid]).await.expect("changes");
     assert_eq!(unit.debts(&[one, two]).await.expect("finds"), [other]);
     unit.rollback().await.expect("rolls back");
@@ -318,7 +459,9 @@ pub(crate) async fn totals_add_up(db: &TestDb) {
     ];
     let (mut unit, frame) = begin(db).await;
     unit.add_totals(frame.window, &rows).await.expect("adds");
-    unit.add_totals(frame.window, &[(rows[1].0, -10), (issued(other), 1)]).await.expect("adds");
+    unit.add_totals(frame.window, &[(rows[1].0, -10), (issued(other), 1)])
+        .await
+        .expect("adds");
     let mut expected = rows.to_vec();
     expected[1].1 = -3;
     expected.push((issued(other), 1));
@@ -327,15 +470,23 @@ pub(crate) async fn totals_add_up(db: &TestDb) {
     let keyed = |(key, sum): &(TotalKey, i64)| (frame.window, *key, *sum);
     assert_eq!(found, expected.iter().map(keyed).collect::<Vec<_>>());
     commit(unit).await;
-    assert_eq!(db.store.reader().totals(frame.window).await.expect("reads"), expected);
+    assert_eq!(
+        db.store.reader().totals(frame.window).await.expect("reads"),
+        expected
+    );
 }
 
 pub(crate) async fn a_total_beyond_the_range_is_refused(db: &TestDb) {
     let key = issued(Party::Operator);
     let (mut unit, frame) = begin(db).await;
-    unit.add_totals(frame.window, &[(key, 8_999_999_999_999_999_999)]).await.expect("adds");
+    unit.add_totals(frame.window, &[(key, 8_999_999_999_999_999_999)])
+        .await
+        .expect("adds");
     let outcome = unit.add_totals(frame.window, &[(key, i64::MAX)]).await;
-    assert!(matches!(outcome, Err(StoreError::Database(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(StoreError::Database(_))),
+        "{outcome:?}"
+    );
     unit.rollback().await.expect("rolls back");
 }
 
@@ -350,12 +501,18 @@ pub(crate) async fn sets_of_every_size_are_written_and_found(db: &TestDb) {
         let mut found = unit.requests(&keys).await.expect("finds");
         found.sort_by_key(|record| record.key);
         assert_eq!(found, rows);
-        let change = |book: &MemberBook| MemberChange { expected_version: 0, book: book.clone() };
+        let change = |book: &MemberBook| MemberChange {
+            expected_version: 0,
+            book: book.clone(),
+        };
         let changes: Vec<_> = members.iter().map(change).collect();
         unit.update_members(&changes).await.expect("updates");
         let ids: Vec<_> = members.iter().map(|book| book.id).collect();
         let found = unit.members(&ids).await.expect("finds");
-        assert_eq!(found.iter().filter(|book| book.version == 1).count(), ids.len());
+        assert_eq!(
+            found.iter().filter(|book| book.version == 1).count(),
+            ids.len()
+        );
         commit(unit).await;
     }
 }
@@ -385,6 +542,8 @@ pub(crate) async fn empty_sets_are_no_trouble(db: &TestDb) {
     unit.upsert_debts(&[]).await.expect("writes");
     unit.update_members(&[]).await.expect("writes");
     unit.add_totals(frame.window, &[]).await.expect("writes");
-    unit.move_positions(&[] as &[PositionChange]).await.expect("writes");
+    unit.move_positions(&[] as &[PositionChange])
+        .await
+        .expect("writes");
     commit(unit).await;
 }

@@ -3,10 +3,10 @@
 use std::sync::Mutex;
 
 use coalition_ledger::account::{Account, Capacity, LegRef, LotRef, Posting, Transfer};
-use coalition_ledger::agreement::{Terms, settle_at_issue};
+use coalition_ledger::agreement::{ReturnPolicy, Terms, settle_at_issue};
 use coalition_ledger::command::{CheckKey, NewIdentifier, RequestKey};
 use coalition_ledger::ids::{
-    AgreementId, IdMint, LotId, MemberId, Party, PartnerId, TransactionId, WindowId,
+    AgreementId, IdMint, LotId, MemberId, PartnerId, Party, TransactionId, WindowId,
 };
 use coalition_ledger::member::{Balance, Lot, MemberBook, Totals, Upcoming};
 use coalition_ledger::money::{Currency, Minor, Points, Unit as Counted};
@@ -27,7 +27,8 @@ static MINT: Mutex<Option<IdMint>> = Mutex::new(None);
 
 pub(crate) fn id() -> Uuid {
     let mut mint = MINT.lock().expect("no test panics while it mints");
-    mint.get_or_insert_with(|| IdMint::new(*b"confor")).mint(START)
+    mint.get_or_insert_with(|| IdMint::new(*b"confor"))
+        .mint(START)
 }
 
 pub(crate) fn member_id() -> MemberId {
@@ -58,7 +59,10 @@ pub(crate) async fn unit(db: &TestDb) -> Box<dyn Unit> {
 
 /// A unit of a batch, and what it stands in.
 pub(crate) async fn begin(db: &TestDb) -> (Box<dyn Unit>, Frame) {
-    db.store.begin(WindowLock::Shared).await.expect("a unit begins")
+    db.store
+        .begin(WindowLock::Shared)
+        .await
+        .expect("a unit begins")
 }
 
 /// Commits.
@@ -67,6 +71,10 @@ pub(crate) async fn commit(unit: Box<dyn Unit>) {
 }
 
 #[track_caller]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "an outcome is looked at once"
+)]
 pub(crate) fn assert_conflict<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
     assert!(matches!(outcome, Err(StoreError::Conflict)), "{outcome:?}");
 }
@@ -74,9 +82,15 @@ pub(crate) fn assert_conflict<T: std::fmt::Debug>(outcome: Result<T, StoreError>
 /// A member as enrolled, with some points.
 pub(crate) fn member(available: i64) -> MemberBook {
     let mut book = MemberBook::new(member_id());
-    book.totals = Totals { available: points(available), ..Totals::default() };
+    book.totals = Totals {
+        available: points(available),
+        ..Totals::default()
+    };
     if available > 0 {
-        book.next_expiry = Some(Upcoming { at: day(365), points: points(available) });
+        book.next_expiry = Some(Upcoming {
+            at: day(365),
+            points: points(available),
+        });
     }
     book
 }
@@ -85,7 +99,9 @@ pub(crate) fn member(available: i64) -> MemberBook {
 pub(crate) async fn enrolled(db: &TestDb, available: i64) -> MemberBook {
     let book = member(available);
     let mut unit = unit(db).await;
-    unit.insert_members(std::slice::from_ref(&book), START).await.expect("enrols");
+    unit.insert_members(std::slice::from_ref(&book), START)
+        .await
+        .expect("enrols");
     commit(unit).await;
     book
 }
@@ -110,7 +126,11 @@ pub(crate) fn request(scope: Uuid) -> RequestRecord {
 
 pub(crate) fn check(partner: PartnerId, check_id: &str) -> CheckRecord {
     CheckRecord {
-        key: CheckKey { partner, kind: Kind::Earn, check_id: check_id.to_owned() },
+        key: CheckKey {
+            partner,
+            kind: Kind::Earn,
+            check_id: check_id.to_owned(),
+        },
         transaction: transaction_id(),
         member: member_id(),
     }
@@ -119,7 +139,11 @@ pub(crate) fn check(partner: PartnerId, check_id: &str) -> CheckRecord {
 pub(crate) fn identifier(member: MemberId, text: &str) -> IdentifierRecord {
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(id().as_bytes());
-    let identifier = NewIdentifier { hash, kind: 2, masked: text.to_owned() };
+    let identifier = NewIdentifier {
+        hash,
+        kind: 2,
+        masked: text.to_owned(),
+    };
     IdentifierRecord { member, identifier }
 }
 
@@ -168,7 +192,10 @@ pub(crate) fn decline(member: MemberId, partner: PartnerId, window: WindowId) ->
 pub(crate) fn earn(member: MemberId, partner: PartnerId, window: WindowId) -> Transaction {
     let agreement = Some(AgreementId::from_uuid(id()));
     let issuer = Party::Partner(partner);
-    let lot = LotRef { id: LotId::from_uuid(id()), expires_at: day(365) };
+    let lot = LotRef {
+        id: LotId::from_uuid(id()),
+        expires_at: day(365),
+    };
     let points_moved = Transfer {
         debit: Account::Issued(issuer),
         credit: Account::Available(member, issuer),
@@ -183,7 +210,10 @@ pub(crate) fn earn(member: MemberId, partner: PartnerId, window: WindowId) -> Tr
         credit: Account::Position(Party::Operator, Capacity::Operator),
         amount: 1_200_000,
         unit: Counted::Money(Currency::EUR),
-        leg: Some(LegRef { index: 0, reversal: false }),
+        leg: Some(LegRef {
+            index: 0,
+            reversal: false,
+        }),
         ..points_moved
     };
     Transaction {
@@ -218,15 +248,29 @@ pub(crate) fn earn(member: MemberId, partner: PartnerId, window: WindowId) -> Tr
                 held: points(3),
                 debt: points(4),
             },
-            next_expiry: Some(Upcoming { at: day(30), points: points(2) }),
+            next_expiry: Some(Upcoming {
+                at: day(30),
+                points: points(2),
+            }),
         },
-        posting: Posting { transfers: vec![points_moved, money_moved] },
-        open: Open { points: points(120), amount: Minor::new(12_000), reversed_by: None },
+        posting: Posting {
+            transfers: vec![points_moved, money_moved],
+        },
+        open: Open {
+            points: points(120),
+            amount: Minor::new(12_000),
+            reversed_by: None,
+        },
     }
 }
 
 pub(crate) fn issued(party: Party) -> TotalKey {
-    TotalKey { measure: Measure::Issued, party, counterparty: party, unit: Counted::Points }
+    TotalKey {
+        measure: Measure::Issued,
+        party,
+        counterparty: party,
+        unit: Counted::Points,
+    }
 }
 
 pub(crate) fn partner(code: &str) -> PartnerRow {
@@ -246,7 +290,7 @@ pub(crate) fn terms() -> Terms {
         points_per_unit: Decimal::new(15, 1),
         lot_lifetime_days: 365,
         pending_days: 0,
-        return_policy: Default::default(),
+        return_policy: ReturnPolicy::default(),
         include_tax: false,
         include_tip: false,
         include_gift_cards: false,

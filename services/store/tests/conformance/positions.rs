@@ -18,11 +18,20 @@ fn sums(debits: i64, credits: i64, funds: i64, reserved: i64) -> Position {
 }
 
 fn change(party: Party, change: Position, floor: Option<Floor>) -> PositionChange {
-    PositionChange { party, currency: Currency::EUR, change, floor }
+    PositionChange {
+        party,
+        currency: Currency::EUR,
+        change,
+        floor,
+    }
 }
 
-fn floor(limit: i64, net_inbound: bool, at_least: i64) -> Option<Floor> {
-    Some(Floor { limit: Micros::new(limit), net_inbound, at_least: Micros::new(at_least) })
+fn floor(limit: i64, net_inbound: bool, at_least: i64) -> Floor {
+    Floor {
+        limit: Micros::new(limit),
+        net_inbound,
+        at_least: Micros::new(at_least),
+    }
 }
 
 /// Moves one position in a unit of its own.
@@ -40,7 +49,10 @@ async fn moved(db: &TestDb, row: PositionChange) -> Result<(), StoreError> {
 pub(crate) async fn positions_move(db: &TestDb) {
     let (one, two) = (Party::Partner(partner_id()), Party::Partner(partner_id()));
     let mut unit = unit(db).await;
-    let in_dollars = PositionChange { currency: Currency::USD, ..change(one, sums(1, 1, 1, 1), None) };
+    let in_dollars = PositionChange {
+        currency: Currency::USD,
+        ..change(one, sums(1, 1, 1, 1), None)
+    };
     let rows = [
         change(Party::Operator, sums(0, 9, 0, 0), None),
         change(one, sums(1, 2, 3, 4), None),
@@ -48,49 +60,102 @@ pub(crate) async fn positions_move(db: &TestDb) {
         change(two, sums(5, 0, 0, 0), None),
     ];
     unit.move_positions(&rows).await.expect("moves");
-    unit.move_positions(&[change(one, sums(10, -2, 30, -4), None)]).await.expect("moves");
+    unit.move_positions(&[change(one, sums(10, -2, 30, -4), None)])
+        .await
+        .expect("moves");
     let key = (one, Currency::EUR);
-    let found = unit.positions(&[key, (two, Currency::USD)]).await.expect("finds");
+    let found = unit
+        .positions(&[key, (two, Currency::USD)])
+        .await
+        .expect("finds");
     assert_eq!(found, [(key, sums(11, 0, 33, 0))]);
     commit(unit).await;
     let reader = db.store.reader();
     let found = reader.positions(Some(one)).await.expect("reads");
-    assert_eq!(found, [(key, sums(11, 0, 33, 0)), ((one, Currency::USD), sums(1, 1, 1, 1))]);
+    assert_eq!(
+        found,
+        [
+            (key, sums(11, 0, 33, 0)),
+            ((one, Currency::USD), sums(1, 1, 1, 1))
+        ]
+    );
     let all = reader.positions(None).await.expect("reads");
     let keys: Vec<_> = all.iter().map(|(key, _)| *key).collect();
     let operator = |currency| (Party::Operator, currency);
-    let partners = [(one, Currency::EUR), (one, Currency::USD), (two, Currency::EUR)];
-    assert_eq!(keys[..2], [operator(Currency::EUR), operator(Currency::USD)]);
+    let partners = [
+        (one, Currency::EUR),
+        (one, Currency::USD),
+        (two, Currency::EUR),
+    ];
+    assert_eq!(
+        keys[..2],
+        [operator(Currency::EUR), operator(Currency::USD)]
+    );
     assert_eq!(keys[2..], partners);
 }
 
 pub(crate) async fn a_floor_holds_exactly_where_it_says(db: &TestDb) {
     let party = Party::Partner(partner_id());
-    moved(db, change(party, sums(40, 1_000, 30, 5), None)).await.expect("moves");
+    moved(db, change(party, sums(40, 1_000, 30, 5), None))
+        .await
+        .expect("moves");
     // Headroom: 100 + 30 - 40 - 5 = 85; credits do not count.
-    let step = |debits, at_least| change(party, sums(debits, 0, 0, 0), floor(100, false, at_least));
+    let step = |debits, at_least| {
+        change(
+            party,
+            sums(debits, 0, 0, 0),
+            Some(floor(100, false, at_least)),
+        )
+    };
     assert_conflict(moved(db, step(86, 0)).await);
     moved(db, step(85, 0)).await.expect("moves to the floor");
     assert_conflict(moved(db, step(1, 0)).await);
-    moved(db, step(1, -1)).await.expect("a floor may lie below zero");
-    assert_conflict(moved(db, change(party, sums(0, 0, -1, 0), floor(100, false, -1))).await);
-    assert_conflict(moved(db, change(party, sums(0, 0, 0, 1), floor(100, false, -1))).await);
-    let up = change(party, sums(-1, 0, 0, 0), floor(100, false, 0));
+    moved(db, step(1, -1))
+        .await
+        .expect("a floor may lie below zero");
+    assert_conflict(
+        moved(
+            db,
+            change(party, sums(0, 0, -1, 0), Some(floor(100, false, -1))),
+        )
+        .await,
+    );
+    assert_conflict(
+        moved(
+            db,
+            change(party, sums(0, 0, 0, 1), Some(floor(100, false, -1))),
+        )
+        .await,
+    );
+    let up = change(party, sums(-1, 0, 0, 0), Some(floor(100, false, 0)));
     moved(db, up).await.expect("a reversal gives headroom back");
-    let found = db.store.reader().positions(Some(party)).await.expect("reads");
+    let found = db
+        .store
+        .reader()
+        .positions(Some(party))
+        .await
+        .expect("reads");
     assert_eq!(found[0].1, sums(125, 1_000, 30, 5));
 }
 
 pub(crate) async fn a_floor_holds_for_a_position_that_never_moved(db: &TestDb) {
     let (new, old) = (Party::Partner(partner_id()), Party::Partner(partner_id()));
-    moved(db, change(old, sums(1, 0, 0, 0), None)).await.expect("moves");
-    assert_conflict(moved(db, change(new, sums(11, 0, 0, 0), floor(10, false, 0))).await);
+    moved(db, change(old, sums(1, 0, 0, 0), None))
+        .await
+        .expect("moves");
+    assert_conflict(
+        moved(
+            db,
+            change(new, sums(11, 0, 0, 0), Some(floor(10, false, 0))),
+        )
+        .await,
+    );
     let untouched = db.store.reader().positions(Some(new)).await.expect("reads");
     assert_eq!(untouched, []);
     let mut unit = unit(db).await;
     let rows = [
-        change(new, sums(10, 0, 0, 0), floor(10, false, 0)),
-        change(old, sums(1, 0, 0, 0), floor(2, false, 0)),
+        change(new, sums(10, 0, 0, 0), Some(floor(10, false, 0))),
+        change(old, sums(1, 0, 0, 0), Some(floor(2, false, 0))),
     ];
     unit.move_positions(&rows).await.expect("both move");
     commit(unit).await;
@@ -100,7 +165,7 @@ pub(crate) async fn a_floor_holds_for_a_position_that_never_moved(db: &TestDb) {
 
 pub(crate) async fn credits_count_where_they_may(db: &TestDb) {
     let party = Party::Partner(partner_id());
-    let row = |debits, credits| change(party, sums(debits, credits, 0, 0), floor(0, true, 0));
+    let row = |debits, credits| change(party, sums(debits, credits, 0, 0), Some(floor(0, true, 0)));
     moved(db, row(5, 5)).await.expect("moves");
     assert_conflict(moved(db, row(1, 0)).await);
     moved(db, row(1, 1)).await.expect("moves");
@@ -108,12 +173,24 @@ pub(crate) async fn credits_count_where_they_may(db: &TestDb) {
 
 pub(crate) async fn two_units_cannot_use_the_same_headroom(db: &TestDb) {
     let party = Party::Partner(partner_id());
-    moved(db, change(party, sums(0, 0, 100, 0), None)).await.expect("moves");
-    let spend = || moved(db, change(party, sums(60, 0, 0, 0), floor(0, false, 0)));
+    moved(db, change(party, sums(0, 0, 100, 0), None))
+        .await
+        .expect("moves");
+    let spend = || {
+        moved(
+            db,
+            change(party, sums(60, 0, 0, 0), Some(floor(0, false, 0))),
+        )
+    };
     let (one, two) = tokio::join!(spend(), spend());
     let (won, lost) = if one.is_ok() { (one, two) } else { (two, one) };
     won.expect("one of the two moves");
     assert_conflict(lost);
-    let found = db.store.reader().positions(Some(party)).await.expect("reads");
+    let found = db
+        .store
+        .reader()
+        .positions(Some(party))
+        .await
+        .expect("reads");
     assert_eq!(found[0].1, sums(60, 0, 100, 0));
 }

@@ -12,13 +12,18 @@ use crate::fixtures::*;
 use crate::windows::cut;
 
 fn ids(transactions: &[Transaction]) -> Vec<TransactionId> {
-    transactions.iter().map(|transaction| transaction.id).collect()
+    transactions
+        .iter()
+        .map(|transaction| transaction.id)
+        .collect()
 }
 
 /// Stores transactions in a unit of their own.
 async fn post(db: &TestDb, transactions: &[Transaction]) {
     let mut unit = unit(db).await;
-    unit.insert_transactions(transactions).await.expect("inserts");
+    unit.insert_transactions(transactions)
+        .await
+        .expect("inserts");
     commit(unit).await;
 }
 
@@ -26,28 +31,51 @@ pub(crate) async fn a_member_is_seen_whole(db: &TestDb) {
     let mut book = member(150);
     book.totals.debt = points(7);
     let issuer = Party::Partner(partner_id());
-    let identifiers = [identifier(book.id, "••••1234"), identifier(book.id, "an…@…")];
+    let identifiers = [
+        identifier(book.id, "••••1234"),
+        identifier(book.id, "an…@…"),
+    ];
     let (first, second) = (lot(100, 30), lot(50, 20));
     let mut gone = lot(0, 10);
     gone.points = points(9);
-    let owed = |issuer, count| DebtRecord { member: book.id, issuer, points: points(count) };
+    let owed = |issuer, count| DebtRecord {
+        member: book.id,
+        issuer,
+        points: points(count),
+    };
     let mut unit = unit(db).await;
-    unit.insert_members(&[book.clone(), member(3)], START).await.expect("inserts");
-    unit.insert_identifiers(&identifiers).await.expect("inserts");
-    unit.insert_lots(&[first, second, gone].map(|lot| (book.id, lot))).await.expect("inserts");
-    unit.insert_lots(&[(member_id(), lot(1, 1))]).await.expect("inserts");
-    unit.upsert_debts(&[owed(issuer, 7), owed(Party::Operator, 0)]).await.expect("inserts");
+    unit.insert_members(&[book.clone(), member(3)], START)
+        .await
+        .expect("inserts");
+    unit.insert_identifiers(&identifiers)
+        .await
+        .expect("inserts");
+    unit.insert_lots(&[first, second, gone].map(|lot| (book.id, lot)))
+        .await
+        .expect("inserts");
+    unit.insert_lots(&[(member_id(), lot(1, 1))])
+        .await
+        .expect("inserts");
+    unit.upsert_debts(&[owed(issuer, 7), owed(Party::Operator, 0)])
+        .await
+        .expect("inserts");
     commit(unit).await;
 
     let id = book.id;
-    book.lots = [first, second].into_iter().map(|lot| (lot.id, lot)).collect();
+    book.lots = [first, second]
+        .into_iter()
+        .map(|lot| (lot.id, lot))
+        .collect();
     book.debts = [(issuer, points(7))].into_iter().collect();
     book.known = Known::All;
     let mut identifiers = identifiers.map(|record| record.identifier).to_vec();
     identifiers.sort_by_key(|identifier| identifier.hash);
     let seen = db.store.reader().member(id).await.expect("reads");
     assert_eq!(seen, Some(MemberView { book, identifiers }));
-    assert_eq!(db.store.reader().member(member_id()).await.expect("reads"), None);
+    assert_eq!(
+        db.store.reader().member(member_id()).await.expect("reads"),
+        None
+    );
 }
 
 pub(crate) async fn activity_comes_latest_first(db: &TestDb) {
@@ -60,12 +88,36 @@ pub(crate) async fn activity_comes_latest_first(db: &TestDb) {
     let newest_first: Vec<_> = mine.into_iter().rev().collect();
     let page = reader.activity(one, None, None, 4).await.expect("reads");
     assert_eq!(page, newest_first[..4]);
-    let page = reader.activity(one, None, Some(page[3].id), 100).await.expect("reads");
+    let page = reader
+        .activity(one, None, Some(page[3].id), 100)
+        .await
+        .expect("reads");
     assert_eq!(page, newest_first[4..]);
-    assert_eq!(reader.activity(one, None, Some(page[4].id), 4).await.expect("reads"), []);
-    assert_eq!(reader.activity(one, None, Some(theirs[1].id), 4).await.expect("reads"), []);
-    assert_eq!(reader.activity(one, None, None, 0).await.expect("reads"), []);
-    assert_eq!(reader.activity(member_id(), None, None, 4).await.expect("reads"), []);
+    assert_eq!(
+        reader
+            .activity(one, None, Some(page[4].id), 4)
+            .await
+            .expect("reads"),
+        []
+    );
+    assert_eq!(
+        reader
+            .activity(one, None, Some(theirs[1].id), 4)
+            .await
+            .expect("reads"),
+        []
+    );
+    assert_eq!(
+        reader.activity(one, None, None, 0).await.expect("reads"),
+        []
+    );
+    assert_eq!(
+        reader
+            .activity(member_id(), None, None, 4)
+            .await
+            .expect("reads"),
+        []
+    );
 }
 
 pub(crate) async fn activity_of_one_partner_is_found(db: &TestDb) {
@@ -76,11 +128,23 @@ pub(crate) async fn activity_of_one_partner_is_found(db: &TestDb) {
     let all = at.map(|partner| earn(member, partner, window));
     post(db, &all).await;
     let reader = db.store.reader();
-    let page = reader.activity(member, Some(here), None, 2).await.expect("reads");
+    let page = reader
+        .activity(member, Some(here), None, 2)
+        .await
+        .expect("reads");
     assert_eq!(ids(&page), [all[5].id, all[3].id]);
-    let page = reader.activity(member, Some(here), Some(page[1].id), 2).await.expect("reads");
+    let page = reader
+        .activity(member, Some(here), Some(page[1].id), 2)
+        .await
+        .expect("reads");
     assert_eq!(ids(&page), [all[0].id]);
-    assert_eq!(reader.activity(member, Some(nowhere), None, 2).await.expect("reads"), []);
+    assert_eq!(
+        reader
+            .activity(member, Some(nowhere), None, 2)
+            .await
+            .expect("reads"),
+        []
+    );
 }
 
 pub(crate) async fn activity_knows_declines_and_several_units(db: &TestDb) {
@@ -95,12 +159,22 @@ pub(crate) async fn activity_knows_declines_and_several_units(db: &TestDb) {
             decline(book.id, partner, frame.window),
             earn(book.id, partner, frame.window),
         ];
-        let batch = if round % 2 == 0 { &batch[..1] } else { &batch[..] };
-        let change = MemberChange { expected_version: version, book: book.clone() };
+        let batch = if round % 2 == 0 {
+            &batch[..1]
+        } else {
+            &batch[..]
+        };
+        let change = MemberChange {
+            expected_version: version,
+            book: book.clone(),
+        };
         // In any order, with and without a change of the member's sums.
         match round {
             1 => {
-                assert_eq!(unit.members(&[book.id]).await.expect("finds")[0].version, version);
+                assert_eq!(
+                    unit.members(&[book.id]).await.expect("finds")[0].version,
+                    version
+                );
                 unit.insert_transactions(batch).await.expect("inserts");
                 unit.update_members(&[change]).await.expect("updates");
                 version += 1;
@@ -120,7 +194,12 @@ pub(crate) async fn activity_knows_declines_and_several_units(db: &TestDb) {
         expected.extend(batch.iter().cloned());
     }
     expected.reverse();
-    let found = db.store.reader().activity(book.id, None, None, 100).await.expect("reads");
+    let found = db
+        .store
+        .reader()
+        .activity(book.id, None, None, 100)
+        .await
+        .expect("reads");
     assert_eq!(found, expected);
     assert_eq!(fetched(db, book.id).await.version, version);
 }
@@ -150,9 +229,17 @@ pub(crate) async fn postings_are_listed_by_window_partner_and_member(db: &TestDb
         commit(unit).await;
         windows.push((frame.window, batch));
         if round < 2 {
-            let (mut unit, frame) =
-                db.store.begin(coalition_store::WindowLock::Exclusive).await.expect("begins");
-            let open = unit.windows(&[frame.window]).await.expect("finds").pop().expect("is there");
+            let (mut unit, frame) = db
+                .store
+                .begin(coalition_store::WindowLock::Exclusive)
+                .await
+                .expect("begins");
+            let open = unit
+                .windows(&[frame.window])
+                .await
+                .expect("finds")
+                .pop()
+                .expect("is there");
             let closed = coalition_store::model::Window {
                 state: coalition_store::model::WindowState::Closed,
                 closed_at: Some(day(1)),
@@ -187,17 +274,35 @@ pub(crate) async fn postings_are_listed_by_window_partner_and_member(db: &TestDb
     assert_eq!(list(everything, Some(all[3]), 3).await, all[4..7]);
     assert_eq!(list(of(&second), Some(all[3]), 1).await, all[4..5]);
     assert_eq!(list(of(&second), Some(all[7]), 1).await, []);
-    let at_here = PostingFilter { partner: Some(here), ..of(&second) };
-    assert_eq!(list(at_here, None, 100).await, [second.1[0].id, second.1[3].id]);
+    let at_here = PostingFilter {
+        partner: Some(here),
+        ..of(&second)
+    };
+    assert_eq!(
+        list(at_here, None, 100).await,
+        [second.1[0].id, second.1[3].id]
+    );
     assert_eq!(list(at_here, None, 1).await, [second.1[0].id]);
-    let of_one = PostingFilter { member: Some(one), ..everything };
+    let of_one = PostingFilter {
+        member: Some(one),
+        ..everything
+    };
     assert_eq!(list(of_one, None, 2).await, [first.1[0].id, second.1[0].id]);
     // A process whose clock is a little behind.
-    let late = Transaction { id: early, ..earn(one, there, third.0) };
+    let late = Transaction {
+        id: early,
+        ..earn(one, there, third.0)
+    };
     post(db, &[late]).await;
-    assert_eq!(list(of(&third), None, 100).await, [&[early], &posted(&third)[..]].concat());
+    assert_eq!(
+        list(of(&third), None, 100).await,
+        [&[early], &posted(&third)[..]].concat()
+    );
     assert_eq!(list(of(&first), None, 100).await, posted(&first));
-    let unknown = PostingFilter { window: Some(WindowId::from_uuid(id())), ..everything };
+    let unknown = PostingFilter {
+        window: Some(WindowId::from_uuid(id())),
+        ..everything
+    };
     assert_eq!(list(unknown, None, 100).await, []);
 }
 
@@ -205,8 +310,12 @@ pub(crate) async fn sums_over_windows_and_members(db: &TestDb) {
     let (a, b) = (Party::Partner(partner_id()), Party::Partner(partner_id()));
     let (mut unit, frame) = begin(db).await;
     let (party, counterparty) = (Party::Operator, Party::Operator);
-    let postings =
-        TotalKey { measure: Measure::Postings, party, counterparty, unit: Counted::Points };
+    let postings = TotalKey {
+        measure: Measure::Postings,
+        party,
+        counterparty,
+        unit: Counted::Points,
+    };
     let first = frame.window;
     let rows = [(issued(a), 5), (issued(b), 1), (postings, 3)];
     unit.add_totals(first, &rows).await.expect("adds");
@@ -217,14 +326,24 @@ pub(crate) async fn sums_over_windows_and_members(db: &TestDb) {
     let mut operators = lot(8, 1);
     operators.issuer = Party::Operator;
     let member = member_id();
-    unit.insert_lots(&[full, spent, operators].map(|lot| (member, lot))).await.expect("inserts");
-    let owed = |issuer, count| DebtRecord { member, issuer, points: points(count) };
-    unit.upsert_debts(&[owed(a, 6), owed(b, 7)]).await.expect("inserts");
+    unit.insert_lots(&[full, spent, operators].map(|lot| (member, lot)))
+        .await
+        .expect("inserts");
+    let owed = |issuer, count| DebtRecord {
+        member,
+        issuer,
+        points: points(count),
+    };
+    unit.upsert_debts(&[owed(a, 6), owed(b, 7)])
+        .await
+        .expect("inserts");
     commit(unit).await;
     cut(db.store.as_ref()).await.expect("cuts");
     let (mut unit, frame) = begin(db).await;
     let second = frame.window;
-    unit.add_totals(second, &[(issued(a), 7), (postings, 4)]).await.expect("adds");
+    unit.add_totals(second, &[(issued(a), 7), (postings, 4)])
+        .await
+        .expect("adds");
     commit(unit).await;
 
     let reader = db.store.reader();
@@ -240,7 +359,10 @@ pub(crate) async fn sums_over_windows_and_members(db: &TestDb) {
         (b, sums(0, 0, 0, 7)),
     ];
     let sums = reader.trial_sums().await.expect("reads");
-    assert_eq!(sums.totals, [(issued(a), 12), (issued(b), 1), (postings, 7)]);
+    assert_eq!(
+        sums.totals,
+        [(issued(a), 12), (issued(b), 1), (postings, 7)]
+    );
     assert_eq!(sums.holdings, expected);
     assert_eq!(sums.positions, reader.positions(None).await.expect("reads"));
     let asked = [second, WindowId::from_uuid(id()), first];
@@ -256,7 +378,10 @@ pub(crate) async fn windows_are_listed_latest_first(db: &TestDb) {
     let reader = db.store.reader();
     let numbers = async |below, limit| {
         let windows = reader.windows(below, limit).await.expect("reads");
-        windows.into_iter().map(|window| window.number).collect::<Vec<_>>()
+        windows
+            .into_iter()
+            .map(|window| window.number)
+            .collect::<Vec<_>>()
     };
     assert_eq!(numbers(None, 3).await, [4, 3, 2]);
     assert_eq!(numbers(Some(3), 9).await, [2, 1]);
@@ -265,14 +390,44 @@ pub(crate) async fn windows_are_listed_latest_first(db: &TestDb) {
 
 pub(crate) async fn absent_things_are_absent(db: &TestDb) {
     let reader = db.store.reader();
-    assert_eq!(reader.member_by_identifier(&[1; 32]).await.expect("reads"), None);
-    assert_eq!(reader.transaction(transaction_id()).await.expect("reads"), None);
-    assert_eq!(reader.window(WindowId::from_uuid(id())).await.expect("reads"), None);
-    assert_eq!(reader.totals(WindowId::from_uuid(id())).await.expect("reads"), []);
+    assert_eq!(
+        reader.member_by_identifier(&[1; 32]).await.expect("reads"),
+        None
+    );
+    assert_eq!(
+        reader.transaction(transaction_id()).await.expect("reads"),
+        None
+    );
+    assert_eq!(
+        reader
+            .window(WindowId::from_uuid(id()))
+            .await
+            .expect("reads"),
+        None
+    );
+    assert_eq!(
+        reader
+            .totals(WindowId::from_uuid(id()))
+            .await
+            .expect("reads"),
+        []
+    );
     assert_eq!(reader.partner(partner_id()).await.expect("reads"), None);
     assert_eq!(reader.partner_by_code("").await.expect("reads"), None);
-    assert_eq!(reader.agreements(Some(partner_id()), None, 9).await.expect("reads"), []);
-    assert_eq!(reader.positions(Some(Party::Partner(partner_id()))).await.expect("reads"), []);
+    assert_eq!(
+        reader
+            .agreements(Some(partner_id()), None, 9)
+            .await
+            .expect("reads"),
+        []
+    );
+    assert_eq!(
+        reader
+            .positions(Some(Party::Partner(partner_id())))
+            .await
+            .expect("reads"),
+        []
+    );
     assert_eq!(reader.trial_sums().await.expect("reads").holdings, []);
     assert_eq!(reader.posting_counts(&[]).await.expect("reads"), []);
     assert_eq!(reader.settlements(None, 5).await.expect("reads"), []);

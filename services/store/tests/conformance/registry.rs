@@ -17,9 +17,15 @@ pub(crate) async fn partners_are_registered_once(db: &TestDb) {
     for row in &rows {
         unit.insert_partner(row).await.expect("inserts");
     }
-    assert_eq!(unit.partner_by_code("salon").await.expect("finds"), Some(rows[1].id));
+    assert_eq!(
+        unit.partner_by_code("salon").await.expect("finds"),
+        Some(rows[1].id)
+    );
     assert_eq!(unit.partner_by_code("Salon").await.expect("finds"), None);
-    assert_eq!(unit.partner(rows[2].id).await.expect("finds").as_ref(), Some(&rows[2]));
+    assert_eq!(
+        unit.partner(rows[2].id).await.expect("finds").as_ref(),
+        Some(&rows[2])
+    );
     assert_eq!(unit.partner(partner_id()).await.expect("finds"), None);
     commit(unit).await;
 
@@ -28,10 +34,16 @@ pub(crate) async fn partners_are_registered_once(db: &TestDb) {
     unit.rollback().await.expect("rolls back");
     let reader = db.store.reader();
     assert_eq!(reader.partners(None, 2).await.expect("reads"), rows[..2]);
-    assert_eq!(reader.partners(Some(rows[1].id), 2).await.expect("reads"), rows[2..]);
+    assert_eq!(
+        reader.partners(Some(rows[1].id), 2).await.expect("reads"),
+        rows[2..]
+    );
     let by_code = reader.partner_by_code("bäckerei").await.expect("reads");
     assert_eq!(by_code.as_ref(), Some(&rows[2]));
-    assert_eq!(reader.partner(rows[0].id).await.expect("reads").as_ref(), Some(&rows[0]));
+    assert_eq!(
+        reader.partner(rows[0].id).await.expect("reads").as_ref(),
+        Some(&rows[0])
+    );
 }
 
 pub(crate) async fn agreements_are_proposed_and_accepted(db: &TestDb) {
@@ -40,8 +52,16 @@ pub(crate) async fn agreements_are_proposed_and_accepted(db: &TestDb) {
     let mut unit = unit(db).await;
     unit.insert_partner(&partner).await.expect("inserts");
     unit.insert_agreement(&row).await.expect("proposes");
-    assert_eq!(unit.agreement(row.id).await.expect("finds").as_ref(), Some(&row));
-    assert_eq!(unit.agreement(AgreementId::from_uuid(id())).await.expect("finds"), None);
+    assert_eq!(
+        unit.agreement(row.id).await.expect("finds").as_ref(),
+        Some(&row)
+    );
+    assert_eq!(
+        unit.agreement(AgreementId::from_uuid(id()))
+            .await
+            .expect("finds"),
+        None
+    );
     row.state = AgreementState::Accepted;
     row.accepter = Some("owner@trattoria".to_owned());
     row.accepted_at = Some(day(1));
@@ -52,15 +72,28 @@ pub(crate) async fn agreements_are_proposed_and_accepted(db: &TestDb) {
 
     let mut unit = crate::fixtures::unit(db).await;
     unit.insert_partner(&partner).await.expect("inserts");
-    unit.insert_agreement(&agreement_as_proposed(&row)).await.expect("proposes");
+    unit.insert_agreement(&agreement_as_proposed(&row))
+        .await
+        .expect("proposes");
     unit.accept_agreement(&row).await.expect("accepts");
     commit(unit).await;
     let reader = db.store.reader();
-    assert_eq!(reader.agreement(row.id).await.expect("reads").as_ref(), Some(&row));
-    assert_eq!(reader.agreements(Some(partner.id), None, 9).await.expect("reads"), [row]);
+    assert_eq!(
+        reader.agreement(row.id).await.expect("reads").as_ref(),
+        Some(&row)
+    );
+    assert_eq!(
+        reader
+            .agreements(Some(partner.id), None, 9)
+            .await
+            .expect("reads"),
+        [row]
+    );
 }
 
-fn agreement_as_proposed(row: &coalition_store::model::AgreementRow) -> coalition_store::model::AgreementRow {
+fn agreement_as_proposed(
+    row: &coalition_store::model::AgreementRow,
+) -> coalition_store::model::AgreementRow {
     coalition_store::model::AgreementRow {
         state: AgreementState::Proposed,
         accepter: None,
@@ -82,9 +115,20 @@ pub(crate) async fn agreements_of_pairs_count_their_own_versions(db: &TestDb) {
     for row in own.iter().chain([&pair]) {
         unit.insert_agreement(row).await.expect("proposes");
     }
-    assert_eq!(unit.agreement_versions(one.id, None).await.expect("counts"), 2);
-    assert_eq!(unit.agreement_versions(one.id, Some(two.id)).await.expect("counts"), 1);
-    assert_eq!(unit.agreement_versions(two.id, None).await.expect("counts"), 0);
+    assert_eq!(
+        unit.agreement_versions(one.id, None).await.expect("counts"),
+        2
+    );
+    assert_eq!(
+        unit.agreement_versions(one.id, Some(two.id))
+            .await
+            .expect("counts"),
+        1
+    );
+    assert_eq!(
+        unit.agreement_versions(two.id, None).await.expect("counts"),
+        0
+    );
     commit(unit).await;
     for mut taken in [agreement(one.id, 2), agreement(one.id, 1)] {
         taken.counterparty = (taken.version == 1).then_some(two.id);
@@ -93,11 +137,23 @@ pub(crate) async fn agreements_of_pairs_count_their_own_versions(db: &TestDb) {
         unit.rollback().await.expect("rolls back");
     }
     let reader = db.store.reader();
-    assert_eq!(reader.agreements(Some(two.id), None, 9).await.expect("reads"), [pair.clone()]);
+    assert_eq!(
+        reader
+            .agreements(Some(two.id), None, 9)
+            .await
+            .expect("reads"),
+        [pair.clone()]
+    );
     let [first, second] = own;
-    let of_one = reader.agreements(Some(one.id), None, 2).await.expect("reads");
+    let of_one = reader
+        .agreements(Some(one.id), None, 2)
+        .await
+        .expect("reads");
     assert_eq!(of_one, [pair.clone(), second.clone()]);
-    let of_one = reader.agreements(Some(one.id), Some(second.id), 2).await.expect("reads");
+    let of_one = reader
+        .agreements(Some(one.id), Some(second.id), 2)
+        .await
+        .expect("reads");
     assert_eq!(of_one, std::slice::from_ref(&first));
     let of_all = reader.agreements(None, None, 9).await.expect("reads");
     assert_eq!(of_all, [pair, second, first]);
@@ -112,7 +168,10 @@ pub(crate) async fn the_rulebook_moves_with_every_change(db: &TestDb) {
     let rulebook = unit.rulebook().await.expect("reads");
     assert_eq!(rulebook.version, 2);
     assert!(rulebook.partner(partner.id).is_some());
-    assert!(rulebook.in_force(partner.id, day(9)).is_none(), "it is only proposed");
+    assert!(
+        rulebook.in_force(partner.id, day(9)).is_none(),
+        "it is only proposed"
+    );
     row.state = AgreementState::Accepted;
     (row.accepter, row.accepted_at) = (Some("owner".to_owned()), Some(day(1)));
     row.effective_at = Some(day(2));
@@ -159,7 +218,10 @@ fn settlement(windows: Vec<WindowId>) -> SettlementRow {
             position(Currency::USD, a, 0, 0),
         ],
         obligations: vec![owed(a, Party::Operator, 101), owed(a, b, 7)],
-        gross: vec![(Currency::EUR, Micros::new(9)), (Currency::USD, Micros::ZERO)],
+        gross: vec![
+            (Currency::EUR, Micros::new(9)),
+            (Currency::USD, Micros::ZERO),
+        ],
         rounding: vec![(Currency::EUR, Micros::new(-4_999))],
     }
 }
@@ -176,12 +238,24 @@ pub(crate) async fn a_settlement_comes_back_as_written(db: &TestDb) {
     let mut unit = unit(db).await;
     unit.insert_settlement(&row).await.expect("inserts");
     unit.insert_settlement(&bare).await.expect("inserts");
-    assert_eq!(unit.settlement(row.id).await.expect("finds").as_ref(), Some(&row));
+    assert_eq!(
+        unit.settlement(row.id).await.expect("finds").as_ref(),
+        Some(&row)
+    );
     commit(unit).await;
     let reader = db.store.reader();
-    assert_eq!(reader.settlement(row.id).await.expect("reads").as_ref(), Some(&row));
+    assert_eq!(
+        reader.settlement(row.id).await.expect("reads").as_ref(),
+        Some(&row)
+    );
     assert_eq!(reader.settlement(bare.id).await.expect("reads"), Some(bare));
-    assert_eq!(reader.settlement(SettlementId::from_uuid(id())).await.expect("reads"), None);
+    assert_eq!(
+        reader
+            .settlement(SettlementId::from_uuid(id()))
+            .await
+            .expect("reads"),
+        None
+    );
     let mut unit = crate::fixtures::unit(db).await;
     assert_conflict(unit.insert_settlement(&row).await);
     unit.rollback().await.expect("rolls back");
@@ -198,7 +272,10 @@ pub(crate) async fn settlements_come_latest_first(db: &TestDb) {
     let reader = db.store.reader();
     let page = reader.settlements(None, 2).await.expect("reads");
     assert_eq!(page, [third, second.clone()]);
-    assert_eq!(reader.settlements(Some(second.id), 2).await.expect("reads"), [first]);
+    assert_eq!(
+        reader.settlements(Some(second.id), 2).await.expect("reads"),
+        [first]
+    );
 }
 
 pub(crate) async fn the_clock_of_a_sandbox_is_set(db: &TestDb) {
@@ -208,5 +285,8 @@ pub(crate) async fn the_clock_of_a_sandbox_is_set(db: &TestDb) {
     let (unit, frame) = begin(db).await;
     unit.rollback().await.expect("rolls back");
     assert_eq!(frame.clock, Some(day(40)));
-    assert_eq!(db.store.reader().network().await.expect("reads").clock, Some(day(40)));
+    assert_eq!(
+        db.store.reader().network().await.expect("reads").clock,
+        Some(day(40))
+    );
 }

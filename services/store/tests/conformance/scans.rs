@@ -15,7 +15,9 @@ use crate::windows::cut;
 async fn with_earns(db: &TestDb, count: usize) -> Vec<Transaction> {
     let (member, partner) = (enrolled(db, 0).await.id, partner_id());
     let (mut unit, frame) = begin(db).await;
-    let earns: Vec<_> = (0..count).map(|_| earn(member, partner, frame.window)).collect();
+    let earns: Vec<_> = (0..count)
+        .map(|_| earn(member, partner, frame.window))
+        .collect();
     unit.insert_transactions(&earns).await.expect("inserts");
     commit(unit).await;
     earns
@@ -43,7 +45,10 @@ pub(crate) async fn a_scan_sees_one_instant(db: &TestDb) {
     with_earns(db, 2).await;
     cut(db.store.as_ref()).await.expect("cuts");
     assert_eq!(scan.transaction_count().await.expect("counts"), 1);
-    assert_eq!(scan.transactions(None, 9).await.expect("reads"), (before, vec![]));
+    assert_eq!(
+        scan.transactions(None, 9).await.expect("reads"),
+        (before, vec![])
+    );
     assert_eq!(scan.windows().await.expect("reads").len(), 1);
     assert_eq!(scan.members(None, 9).await.expect("reads").len(), 1);
     drop(scan);
@@ -62,7 +67,10 @@ pub(crate) async fn a_scan_reads_everything_page_by_page(db: &TestDb) {
         issuer: Party::Operator,
         points: points(count),
     });
-    let position = Position { debits: Micros::new(9), ..Position::default() };
+    let position = Position {
+        debits: Micros::new(9),
+        ..Position::default()
+    };
     let moved = PositionChange {
         party: Party::Partner(partner_id()),
         currency: Currency::USD,
@@ -71,28 +79,47 @@ pub(crate) async fn a_scan_reads_everything_page_by_page(db: &TestDb) {
     };
     let (mut unit, frame) = begin(db).await;
     unit.insert_members(&books, START).await.expect("inserts");
-    unit.insert_lots(&lots.map(|lot| (books[0].id, lot))).await.expect("inserts");
+    unit.insert_lots(&lots.map(|lot| (books[0].id, lot)))
+        .await
+        .expect("inserts");
     unit.upsert_debts(&debts).await.expect("inserts");
-    unit.add_totals(frame.window, &[(issued(Party::Operator), 4)]).await.expect("adds");
+    unit.add_totals(frame.window, &[(issued(Party::Operator), 4)])
+        .await
+        .expect("adds");
     unit.move_positions(&[moved]).await.expect("moves");
     commit(unit).await;
     let (closed, opened) = cut(db.store.as_ref()).await.expect("cuts");
 
     let mut scan = db.store.scan().await.expect("a scan begins");
-    let scanned_lots = lots.map(|lot| ScannedLot { member: books[0].id, lot });
+    let scanned_lots = lots.map(|lot| ScannedLot {
+        member: books[0].id,
+        lot,
+    });
     assert_eq!(scan.lots(None, 2).await.expect("reads"), scanned_lots[..2]);
-    assert_eq!(scan.lots(Some(lots[1].id), 2).await.expect("reads"), scanned_lots[2..]);
+    assert_eq!(
+        scan.lots(Some(lots[1].id), 2).await.expect("reads"),
+        scanned_lots[2..]
+    );
     let mut found = scan.members(None, 9).await.expect("reads");
     assert_eq!(found.len(), 4);
     found.remove(0);
-    assert_eq!(scan.members(Some(books[0].id), 1).await.expect("reads"), found[1..2]);
+    assert_eq!(
+        scan.members(Some(books[0].id), 1).await.expect("reads"),
+        found[1..2]
+    );
     assert!(found.iter().all(|book| book.known == Known::Nothing));
     assert_eq!(scan.debts().await.expect("reads"), [debts[0], debts[2]]);
-    assert_eq!(scan.windows().await.expect("reads"), [closed.clone(), opened]);
+    assert_eq!(
+        scan.windows().await.expect("reads"),
+        [closed.clone(), opened]
+    );
     let totals = scan.totals(closed.id).await.expect("reads");
     assert_eq!(totals, [(issued(Party::Operator), 4)]);
     let positions = scan.positions().await.expect("reads");
-    assert_eq!(positions.last(), Some(&((moved.party, moved.currency), position)));
+    assert_eq!(
+        positions.last(),
+        Some(&((moved.party, moved.currency), position))
+    );
     assert_eq!(scan.rulebook().await.expect("reads").version, 1);
 }
 
@@ -121,22 +148,34 @@ pub(crate) async fn an_edited_transaction_is_found(db: &TestDb) {
         Engine::Postgres => "posting = set_byte(posting, length(posting) - 1, 1)",
     };
     // Rows have names that no quoting is needed for; keep what was there, edit, look, put it back.
-    db.sql("create table kept as select * from transactions").await;
+    db.sql("create table kept as select * from transactions")
+        .await;
     let edited = earns[1].id;
     let uuid = match db.engine {
         Engine::Sqlite => format!("x'{}'", edited.uuid().simple()),
         Engine::Postgres => format!("'{}'", edited.uuid()),
     };
     for edit in edits.into_iter().chain([bytes]) {
-        let touched = db.sql(&format!("update transactions set {edit} where id = {uuid}")).await;
+        let touched = db
+            .sql(&format!("update transactions set {edit} where id = {uuid}"))
+            .await;
         assert_eq!(touched, 1, "{edit}");
         assert_eq!(scanned(db).await.1, [edited], "{edit}");
-        db.sql(&format!("delete from transactions where id = {uuid}")).await;
-        db.sql(&format!("insert into transactions select * from kept where id = {uuid}")).await;
-        assert_eq!(scanned(db).await, (earns.clone(), vec![]), "put back after {edit}");
+        db.sql(&format!("delete from transactions where id = {uuid}"))
+            .await;
+        db.sql(&format!(
+            "insert into transactions select * from kept where id = {uuid}"
+        ))
+        .await;
+        assert_eq!(
+            scanned(db).await,
+            (earns.clone(), vec![]),
+            "put back after {edit}"
+        );
     }
     // What remains open of a transaction changes as a matter of course.
-    db.sql("update transactions set open_points = 1, open_amount_minor = 2, reversed_by = id").await;
+    db.sql("update transactions set open_points = 1, open_amount_minor = 2, reversed_by = id")
+        .await;
     assert_eq!(scanned(db).await.1, []);
 }
 
@@ -152,9 +191,17 @@ pub(crate) async fn an_unreadable_transaction_is_found_and_passed(db: &TestDb) {
     };
     // At the end of a page, a whole page, and at the very end.
     for n in [1, 2, 3, 5] {
-        db.sql(&format!("update transactions set posting = {version} where id = {}", uuid(n))).await;
+        db.sql(&format!(
+            "update transactions set posting = {version} where id = {}",
+            uuid(n)
+        ))
+        .await;
     }
-    db.sql(&format!("update transactions set kind = 99 where id = {}", uuid(3))).await;
+    db.sql(&format!(
+        "update transactions set kind = 99 where id = {}",
+        uuid(3)
+    ))
+    .await;
     let (read, changed) = scanned(db).await;
     assert_eq!(read, [earns[0].clone(), earns[4].clone()]);
     assert_eq!(changed, [1, 2, 3, 5].map(|n| earns[n].id));

@@ -1,8 +1,8 @@
 //! New databases, existing ones, and those that are refused.
 
 use coalition_ledger::money::Currency;
-use coalition_store::model::{Mode, NetworkTerms};
 use coalition_ledger::snapshot::MemberChange;
+use coalition_store::model::{Mode, NetworkTerms};
 use coalition_store::testing::{Engine, START, TestDb, sandbox, settings};
 use coalition_store::{StoreError, WindowLock, open};
 use rust_decimal::Decimal;
@@ -11,7 +11,9 @@ use crate::fixtures::*;
 
 #[track_caller]
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, words: &[&str]) {
-    let Err(StoreError::Unsuitable(message)) = outcome else { panic!("{outcome:?}") };
+    let Err(StoreError::Unsuitable(message)) = outcome else {
+        panic!("{outcome:?}")
+    };
     for word in words {
         assert!(message.contains(word), "{word:?} is not in {message:?}");
     }
@@ -23,9 +25,16 @@ pub(crate) async fn migrating_again_changes_nothing(db: &TestDb) {
     let window = db.store.reader().open_window().await.expect("reads");
     let mut terms = sandbox();
     terms.face_values.reverse();
-    let again = db.store.migrate(&terms, day(9)).await.expect("migrates again");
+    let again = db
+        .store
+        .migrate(&terms, day(9))
+        .await
+        .expect("migrates again");
     assert_eq!(again, before);
-    assert_eq!(db.store.reader().open_window().await.expect("reads"), window);
+    assert_eq!(
+        db.store.reader().open_window().await.expect("reads"),
+        window
+    );
     assert_eq!(db.number("select count(*) from network").await, 1);
     assert_eq!(db.number("select count(*) from windows").await, 1);
 }
@@ -33,27 +42,39 @@ pub(crate) async fn migrating_again_changes_nothing(db: &TestDb) {
 pub(crate) async fn other_terms_are_refused(db: &TestDb) {
     let mut production = sandbox();
     production.mode = Mode::Production;
-    refused(db.store.migrate(&production, START).await, &["sandbox", "production", "configuration"]);
+    refused(
+        db.store.migrate(&production, START).await,
+        &["sandbox", "production", "configuration"],
+    );
     let with = |change: fn(&mut NetworkTerms)| {
         let mut terms = sandbox();
         change(&mut terms);
         terms
     };
     let dearer = with(|terms| terms.face_values[1].1 = Decimal::new(2, 2));
-    refused(db.store.migrate(&dearer, START).await, &["0.01 USD", "0.02 USD"]);
+    refused(
+        db.store.migrate(&dearer, START).await,
+        &["0.01 USD", "0.02 USD"],
+    );
     let fewer = with(|terms| terms.face_values.truncate(1));
     refused(db.store.migrate(&fewer, START).await, &["USD"]);
     let more = with(|terms| terms.face_values.push((Currency::JPY, Decimal::ONE)));
     refused(db.store.migrate(&more, START).await, &["JPY"]);
     let same = with(|terms| terms.face_values[0].1 = Decimal::new(100, 4));
-    db.store.migrate(&same, START).await.expect("0.0100 is 0.01");
+    db.store
+        .migrate(&same, START)
+        .await
+        .expect("0.0100 is 0.01");
 }
 
 pub(crate) async fn a_newer_schema_is_refused(db: &TestDb) {
     let newer = "insert into _sqlx_migrations (version, description, success, checksum, \
                  execution_time) select 9999, 'later', success, checksum, 0 from _sqlx_migrations";
     db.sql(newer).await;
-    refused(db.store.migrate(&sandbox(), START).await, &["newer", "9999"]);
+    refused(
+        db.store.migrate(&sandbox(), START).await,
+        &["newer", "9999"],
+    );
 }
 
 pub(crate) async fn an_edited_migration_is_refused(db: &TestDb) {
@@ -67,7 +88,9 @@ pub(crate) async fn an_edited_migration_is_refused(db: &TestDb) {
 
 pub(crate) async fn several_processes_may_migrate_at_once(db: &TestDb) {
     // On SQLite, several callers of the one process there is.
-    let fresh = TestDb::empty(db.engine).await.expect("there is one already");
+    let fresh = TestDb::empty(db.engine)
+        .await
+        .expect("there is one already");
     let stores = match db.engine {
         Engine::Sqlite => vec![fresh.store.clone(); 4],
         Engine::Postgres => {
@@ -86,23 +109,38 @@ pub(crate) async fn several_processes_may_migrate_at_once(db: &TestDb) {
     for task in tasks {
         networks.push(task.await.expect("no panic").expect("migrates"));
     }
-    assert!(networks.windows(2).all(|pair| pair[0] == pair[1]), "{networks:?}");
+    assert!(
+        networks.windows(2).all(|pair| pair[0] == pair[1]),
+        "{networks:?}"
+    );
     fresh.remove().await;
 }
 
 pub(crate) async fn an_empty_database_says_what_to_do(db: &TestDb) {
-    let fresh = TestDb::empty(db.engine).await.expect("there is one already");
+    let fresh = TestDb::empty(db.engine)
+        .await
+        .expect("there is one already");
     refused(fresh.store.reader().network().await, &["coalition migrate"]);
-    let begun = fresh.store.begin(WindowLock::Shared).await.map(|(_, frame)| frame);
+    let begun = fresh
+        .store
+        .begin(WindowLock::Shared)
+        .await
+        .map(|(_, frame)| frame);
     refused(begun, &["coalition migrate"]);
     fresh.remove().await;
 }
 
 pub(crate) async fn opening_an_existing_database_is_quick(db: &TestDb) {
     let start = tokio::time::Instant::now();
-    db.store.migrate(&sandbox(), START).await.expect("migrates again");
+    db.store
+        .migrate(&sandbox(), START)
+        .await
+        .expect("migrates again");
     let took = start.elapsed();
-    println!("{}: an existing database is ready after {took:?}", db.engine);
+    println!(
+        "{}: an existing database is ready after {took:?}",
+        db.engine
+    );
     assert!(took.as_millis() < 1_000, "{took:?}");
 }
 
@@ -121,7 +159,12 @@ pub(crate) async fn one_process_has_a_file(db: &TestDb) {
             other.close().await;
         }
     }
-    refused(open("mysql://localhost/books", &settings()).await.map(|_| ()), &["sqlite:"]);
+    refused(
+        open("mysql://localhost/books", &settings())
+            .await
+            .map(|_| ()),
+        &["sqlite:"],
+    );
     refused(open("sqlite:", &settings()).await.map(|_| ()), &["sqlite:"]);
 }
 
@@ -141,23 +184,42 @@ pub(crate) async fn an_earn_takes_less_than_a_kibibyte(db: &TestDb) {
                 earn
             })
             .collect();
-        let requests: Vec<_> = transactions.iter().map(|_| request(partner.uuid())).collect();
+        let requests: Vec<_> = transactions
+            .iter()
+            .map(|_| request(partner.uuid()))
+            .collect();
         let checks: Vec<_> = transactions
             .iter()
-            .map(|earn| check(partner, earn.context.check_id.as_deref().unwrap_or_default()))
+            .map(|earn| {
+                check(
+                    partner,
+                    earn.context.check_id.as_deref().unwrap_or_default(),
+                )
+            })
             .collect();
-        let lots: Vec<_> = transactions.iter().map(|_| (book.id, lot(120, 365))).collect();
+        let lots: Vec<_> = transactions
+            .iter()
+            .map(|_| (book.id, lot(120, 365)))
+            .collect();
         unit.insert_requests(&requests).await.expect("inserts");
         unit.insert_checks(&checks).await.expect("inserts");
-        unit.insert_transactions(&transactions).await.expect("inserts");
-        let change = MemberChange { expected_version: version, book: book.clone() };
+        unit.insert_transactions(&transactions)
+            .await
+            .expect("inserts");
+        let change = MemberChange {
+            expected_version: version,
+            book: book.clone(),
+        };
         unit.update_members(&[change]).await.expect("updates");
         version += 1;
         unit.insert_lots(&lots).await.expect("inserts");
         commit(unit).await;
     }
     let bytes = (size(db).await - before) / i64::try_from(EARNS).expect("few");
-    println!("{}: {bytes} bytes stored per earn, indexes included", db.engine);
+    println!(
+        "{}: {bytes} bytes stored per earn, indexes included",
+        db.engine
+    );
     assert!(bytes <= 1_024, "{bytes}");
 }
 

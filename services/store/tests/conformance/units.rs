@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use coalition_ledger::ids::Party;
 use coalition_ledger::snapshot::MemberChange;
@@ -22,11 +22,17 @@ pub(crate) async fn what_is_rolled_back_or_dropped_is_not_stored(db: &TestDb) {
     unit.insert_requests(&[dropped]).await.expect("inserts");
     drop(unit);
     let mut unit = crate::fixtures::unit(db).await;
-    let found = unit.requests(&[rolled_back.key, dropped.key]).await.expect("finds");
+    let found = unit
+        .requests(&[rolled_back.key, dropped.key])
+        .await
+        .expect("finds");
     assert_eq!(found, []);
     unit.insert_requests(&[dropped]).await.expect("inserts");
     commit(unit).await;
-    assert_eq!(db.store.reader().request(dropped.key).await.expect("reads"), Some(dropped));
+    assert_eq!(
+        db.store.reader().request(dropped.key).await.expect("reads"),
+        Some(dropped)
+    );
 }
 
 pub(crate) async fn a_unit_that_failed_cannot_be_committed(db: &TestDb) {
@@ -38,7 +44,10 @@ pub(crate) async fn a_unit_that_failed_cannot_be_committed(db: &TestDb) {
     unit.insert_requests(&[second]).await.expect("inserts");
     assert_conflict(unit.insert_requests(&[first]).await);
     assert_conflict(unit.commit().await);
-    assert_eq!(db.store.reader().request(second.key).await.expect("reads"), None);
+    assert_eq!(
+        db.store.reader().request(second.key).await.expect("reads"),
+        None
+    );
 }
 
 /// Polls a future so many times and drops it.
@@ -46,7 +55,7 @@ async fn poll_and_drop<F: Future>(future: F, polls: u32) {
     let mut future = pin!(future);
     for _ in 0..polls {
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+        if future.as_mut().poll(&mut context).is_ready() {
             return;
         }
         // Lets the connection answer, so that different polls drop at different points.
@@ -76,7 +85,10 @@ pub(crate) async fn a_call_dropped_half_way_leaves_nothing_open(db: &TestDb) {
     let (unit, _) = db.store.begin(WindowLock::Exclusive).await.expect("begins");
     unit.rollback().await.expect("rolls back");
     for record in written {
-        assert_eq!(db.store.reader().request(record.key).await.expect("reads"), Some(record));
+        assert_eq!(
+            db.store.reader().request(record.key).await.expect("reads"),
+            Some(record)
+        );
     }
     let stored = db.number("select count(*) from requests").await;
     assert_eq!(stored, 12);
@@ -95,7 +107,13 @@ pub(crate) async fn of_two_writers_of_one_member_one_wins(db: &TestDb) {
         let mut unit = unit(db).await;
         let mut book = book.clone();
         book.totals.available = points(available);
-        match unit.update_members(&[MemberChange { expected_version: 0, book }]).await {
+        match unit
+            .update_members(&[MemberChange {
+                expected_version: 0,
+                book,
+            }])
+            .await
+        {
             Ok(()) => unit.commit().await,
             Err(error) => {
                 unit.rollback().await.expect("rolls back");
@@ -114,7 +132,10 @@ pub(crate) async fn of_two_writers_of_one_request_one_wins(db: &TestDb) {
     let record = request(Uuid::nil());
     let write = async |subject_id| {
         let mut unit = unit(db).await;
-        let record = coalition_ledger::snapshot::RequestRecord { subject_id, ..record };
+        let record = coalition_ledger::snapshot::RequestRecord {
+            subject_id,
+            ..record
+        };
         match unit.insert_requests(&[record]).await {
             Ok(()) => unit.commit().await.map(|()| record),
             Err(error) => {
@@ -134,12 +155,17 @@ pub(crate) async fn a_decline_moves_the_members_version(db: &TestDb) {
     let (book, partner) = (enrolled(db, 10).await, partner_id());
     let (mut unit, frame) = begin(db).await;
     unit.members(&[book.id]).await.expect("finds");
-    unit.insert_transactions(&[decline(book.id, partner, frame.window)]).await.expect("inserts");
+    unit.insert_transactions(&[decline(book.id, partner, frame.window)])
+        .await
+        .expect("inserts");
     commit(unit).await;
     assert_eq!(fetched(db, book.id).await.version, 1);
     // Whoever read the member before the decline was written does not write after it.
     let mut unit = crate::fixtures::unit(db).await;
-    let stale = MemberChange { expected_version: 0, book };
+    let stale = MemberChange {
+        expected_version: 0,
+        book,
+    };
     assert_conflict(unit.update_members(&[stale]).await);
     unit.rollback().await.expect("rolls back");
 }
@@ -157,9 +183,16 @@ pub(crate) async fn many_units_at_once_lose_nothing(db: &TestDb) {
                 loop {
                     let (mut unit, _) = store.begin(WindowLock::Shared).await.expect("begins");
                     let book = unit.members(&[shared]).await.expect("finds").remove(0);
-                    let mut change = MemberChange { expected_version: book.version, book };
-                    change.book.totals.available =
-                        change.book.totals.available.plus(points(1)).expect("few points");
+                    let mut change = MemberChange {
+                        expected_version: book.version,
+                        book,
+                    };
+                    change.book.totals.available = change
+                        .book
+                        .totals
+                        .available
+                        .plus(points(1))
+                        .expect("few points");
                     let transaction = earn(shared, partner_id(), window);
                     let written = async {
                         unit.insert_transactions(&[transaction]).await?;
@@ -190,8 +223,14 @@ pub(crate) async fn many_units_at_once_lose_nothing(db: &TestDb) {
     let found = fetched(db, shared).await;
     assert_eq!((found.version, found.totals.available), (all, points(all)));
     let reader = db.store.reader();
-    assert_eq!(reader.totals(window).await.expect("reads"), [(issued(party), all)]);
-    let activity = reader.activity(shared, None, None, 1_000).await.expect("reads");
+    assert_eq!(
+        reader.totals(window).await.expect("reads"),
+        [(issued(party), all)]
+    );
+    let activity = reader
+        .activity(shared, None, None, 1_000)
+        .await
+        .expect("reads");
     assert_eq!(activity.len(), TASKS * ROUNDS, "the chain has every link");
     assert!(START < day(1));
 }

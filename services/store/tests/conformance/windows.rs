@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coalition_ledger::ids::WindowId;
+use coalition_store::model::WindowState::{Closed, Open, Settled, Settling};
 use coalition_store::model::{Window, WindowState};
 use coalition_store::testing::{START, TestDb};
 use coalition_store::{Frame, Store, StoreError, WindowLock};
@@ -12,7 +13,7 @@ use coalition_store::{Frame, Store, StoreError, WindowLock};
 use crate::fixtures::*;
 
 /// More than enough for anything that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The open window as it will be once closed, and the one after it.
 fn turn(open: &Window) -> (Window, Window) {
@@ -38,7 +39,11 @@ fn turn(open: &Window) -> (Window, Window) {
 /// Cuts the open window; the one that was closed, and the one that is open now.
 pub(crate) async fn cut(store: &dyn Store) -> Result<(Window, Window), StoreError> {
     let (mut unit, frame) = store.begin(WindowLock::Exclusive).await?;
-    let open = unit.windows(&[frame.window]).await?.pop().expect("the open window is there");
+    let open = unit
+        .windows(&[frame.window])
+        .await?
+        .pop()
+        .expect("the open window is there");
     let (closed, opened) = turn(&open);
     unit.turn_window(&closed, &opened).await?;
     unit.commit().await?;
@@ -48,16 +53,43 @@ pub(crate) async fn cut(store: &dyn Store) -> Result<(Window, Window), StoreErro
 pub(crate) async fn a_cut_closes_one_window_and_opens_the_next(db: &TestDb) {
     let reader = db.store.reader();
     let first = reader.open_window().await.expect("reads");
-    let expected =
-        (1, WindowState::Open, START, None, None, None);
-    let Window { number, state, opened_at, closed_at, last_transaction, ref totals_hash, .. } = first;
-    assert_eq!((number, state, opened_at, closed_at, last_transaction, totals_hash.clone()), expected);
+    let expected = (1, WindowState::Open, START, None, None, None);
+    let Window {
+        number,
+        state,
+        opened_at,
+        closed_at,
+        last_transaction,
+        ref totals_hash,
+        ..
+    } = first;
+    assert_eq!(
+        (
+            number,
+            state,
+            opened_at,
+            closed_at,
+            last_transaction,
+            totals_hash.clone()
+        ),
+        expected
+    );
     let (closed, opened) = cut(db.store.as_ref()).await.expect("cuts");
     assert_eq!(closed.id, first.id);
     assert_eq!(reader.open_window().await.expect("reads"), opened);
-    assert_eq!(reader.window(closed.id).await.expect("reads"), Some(closed.clone()));
+    assert_eq!(
+        reader.window(closed.id).await.expect("reads"),
+        Some(closed.clone())
+    );
     let (mut unit, frame) = begin(db).await;
-    assert_eq!(frame, Frame { window: opened.id, rulebook_version: 1, clock: None });
+    assert_eq!(
+        frame,
+        Frame {
+            window: opened.id,
+            rulebook_version: 1,
+            clock: None
+        }
+    );
     assert_eq!(unit.window_by_number(1).await.expect("finds"), Some(closed));
     assert_eq!(unit.window_by_number(3).await.expect("finds"), None);
     unit.rollback().await.expect("rolls back");
@@ -80,17 +112,22 @@ pub(crate) async fn exactly_one_window_is_open(db: &TestDb) {
     assert_conflict(unit.turn_window(&closed, &opened).await);
     unit.rollback().await.expect("rolls back");
     assert_eq!(db.store.reader().open_window().await.expect("reads"), open);
-    let two = db.number("select count(*) from windows where state = 1").await;
+    let two = db
+        .number("select count(*) from windows where state = 1")
+        .await;
     assert_eq!(two, 1);
 }
 
 pub(crate) async fn windows_move_between_states(db: &TestDb) {
     let (one, _) = cut(db.store.as_ref()).await.expect("cuts");
     let (two, open) = cut(db.store.as_ref()).await.expect("cuts");
-    use WindowState::{Closed, Open, Settled, Settling};
     let mut unit = unit(db).await;
-    unit.move_windows(&[one.id, two.id], Closed, Settling).await.expect("moves");
-    unit.move_windows(&[two.id], Settling, Settled).await.expect("moves");
+    unit.move_windows(&[one.id, two.id], Closed, Settling)
+        .await
+        .expect("moves");
+    unit.move_windows(&[two.id], Settling, Settled)
+        .await
+        .expect("moves");
     let mut states: Vec<_> = unit
         .windows(&[one.id, two.id, open.id])
         .await
@@ -114,13 +151,17 @@ pub(crate) async fn a_cut_waits_for_batches_and_batches_for_a_cut(db: &TestDb) {
     }
     assert!(!cutting.is_finished());
     batch.rollback().await.expect("rolls back");
-    let done = tokio::time::timeout(PATIENCE, cutting).await.expect("the cut gets its turn");
+    let done = tokio::time::timeout(PATIENCE, cutting)
+        .await
+        .expect("the cut gets its turn");
     let (closed, opened) = done.expect("no panic").expect("cuts");
     assert_eq!(closed.id, before.window);
 
     let (mut cut, _) = db.store.begin(WindowLock::Exclusive).await.expect("begins");
     let (next_closed, next_opened) = turn(&opened);
-    cut.turn_window(&next_closed, &next_opened).await.expect("turns");
+    cut.turn_window(&next_closed, &next_opened)
+        .await
+        .expect("turns");
     let store = Arc::clone(&db.store);
     let batch = tokio::spawn(async move {
         let (unit, frame) = store.begin(WindowLock::Shared).await.expect("begins");
@@ -132,8 +173,14 @@ pub(crate) async fn a_cut_waits_for_batches_and_batches_for_a_cut(db: &TestDb) {
     }
     assert!(!batch.is_finished());
     commit(cut).await;
-    let frame = tokio::time::timeout(PATIENCE, batch).await.expect("the batch gets its turn");
-    assert_eq!(frame.expect("no panic").window, next_opened.id, "the batch sees what was cut");
+    let frame = tokio::time::timeout(PATIENCE, batch)
+        .await
+        .expect("the batch gets its turn");
+    assert_eq!(
+        frame.expect("no panic").window,
+        next_opened.id,
+        "the batch sees what was cut"
+    );
 }
 
 pub(crate) async fn a_steady_stream_of_batches_does_not_starve_a_cut(db: &TestDb) {
@@ -167,8 +214,14 @@ pub(crate) async fn a_steady_stream_of_batches_does_not_starve_a_cut(db: &TestDb
         let _ = stream.await;
     }
     // Those under way, a few that were begun first, and what ran while the answer travelled.
-    assert!(waited <= u64::try_from(CUTS).expect("few") * STREAMS * 20, "{waited} batches passed");
-    assert_eq!(db.store.reader().open_window().await.expect("reads").number, CUTS + 1);
+    assert!(
+        waited <= u64::try_from(CUTS).expect("few") * STREAMS * 20,
+        "{waited} batches passed"
+    );
+    assert_eq!(
+        db.store.reader().open_window().await.expect("reads").number,
+        CUTS + 1
+    );
 }
 
 pub(crate) async fn the_last_transaction_is_the_greatest(db: &TestDb) {
