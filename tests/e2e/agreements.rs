@@ -1,14 +1,18 @@
 //! Partners and their terms: proposed by one side and accepted by the other, in versions; what was
 //! earned under a version stays under it.
 
+use coalition_proto::common::PosContext;
+use coalition_proto::earn::EarnRequest;
 use coalition_proto::partner::{
     AcceptAgreementRequest, Agreement, AgreementSide, AgreementState, CreatePartnerRequest,
     GetPartnerRequest, Leg, LegBasis, LegParty, LegRounding, LegTrigger, ListAgreementsRequest,
     ListPartnersRequest, PartnerKind, PartyRole, ProposeAgreementRequest, Terms,
     get_partner_request, leg_party,
 };
+use coalition_proto::settlement::GetOpenWindowRequest;
 use coalition_tests::figures::{micros, time};
 use coalition_tests::network::START;
+use coalition_tests::partner::on_check;
 use coalition_tests::{Caller, Network, OPERATOR, both_engines, request_id, terms};
 use tonic::Code;
 
@@ -16,6 +20,7 @@ both_engines!(
     partners_are_taken_in_once,
     both_sides_agree,
     what_was_earned_stays_under_its_version,
+    late_checks_go_by_their_own_day,
     a_pair_has_terms_of_its_own,
     legs_of_every_kind,
 );
@@ -295,6 +300,49 @@ async fn what_was_earned_stays_under_its_version(network: &Network) {
     );
     // New checks go by the new terms.
     assert_eq!(cafe.earn(&member, "c-2", 100).await.points_earned, 50);
+}
+
+/// Security row 32: a check that a till sends days later earns by the terms of its day, and is posted in
+/// the window that is open now.
+async fn late_checks_go_by_their_own_day(network: &Network) {
+    let cafe = network
+        .partner("cafe", terms::settle_at_issue("EUR", "0.01", "0.008"))
+        .await;
+    let member = network.member().await;
+    network.set_clock("2026-01-10").await;
+    let half = Terms {
+        points_per_unit: "50".to_owned(),
+        ..terms::settle_at_issue("EUR", "0.01", "0.008")
+    };
+    network.agree(&cafe.id, "", half).await;
+    network.set_clock("2026-01-12").await;
+    network.cut().await;
+    let of_the = |day: &str, check: &str| EarnRequest {
+        context: Some(PosContext {
+            occurred_at: Some(time(day)),
+            offline: true,
+            ..on_check(check)
+        }),
+        ..cafe.earning(&member, check, 1_000)
+    };
+    let late = cafe.till.ask(of_the("2026-01-09T18:00:00Z", "c-1")).await;
+    assert_eq!(late.points_earned, 1_000);
+    assert_eq!(late.posted_at, Some(time("2026-01-12")));
+    assert_eq!(
+        late.lots[0].expires_at,
+        Some(time("2027-01-09T18:00:00Z")),
+        "a lot lives from when it was earned"
+    );
+    assert_eq!(late.lots[0].agreement_id, cafe.agreement);
+    let new = cafe.till.ask(of_the("2026-01-10T18:00:00Z", "c-2")).await;
+    assert_eq!(new.points_earned, 500);
+    assert_ne!(new.lots[0].agreement_id, cafe.agreement);
+    let open = network.viewer.ask(GetOpenWindowRequest {}).await.window;
+    let open = open.expect("one is open").window_id;
+    assert_eq!((&late.window_id, &new.window_id), (&open, &open));
+    // Goods of each come back under the version that it earned by.
+    assert_eq!(cafe.take_back("c-1", 500).await.points_clawed_back, 500);
+    assert_eq!(cafe.take_back("c-2", 500).await.points_clawed_back, 250);
 }
 
 async fn a_pair_has_terms_of_its_own(network: &Network) {

@@ -8,7 +8,8 @@ use coalition_proto::earn::{self, CheckAmounts};
 use coalition_proto::partner::Terms;
 use coalition_proto::settlement::{
     AccountKind, ComputeSettlementRequest, FundingDirection, GetHeadroomRequest,
-    GetTrialBalanceRequest, Headroom, NettingMethod, Obligation, RecordFundingRequest, Settlement,
+    GetTrialBalanceRequest, Headroom, ListExposuresRequest, NettingMethod, Obligation,
+    RecordFundingRequest, Settlement,
 };
 use coalition_tests::figures::{DAY_S, later, micros, minor, money, time};
 use coalition_tests::{Network, OPERATOR, Partner, both_engines, request_id, terms};
@@ -128,6 +129,8 @@ async fn month_four_partners(network: &Network) {
         assert_eq!(row.points_redeemed_here, here);
     }
 
+    assert_exposures(network, &closed.window_id).await;
+
     let settlement = compute(network, &closed.window_id, NettingMethod::Multilateral).await;
     assert_eq!(
         payments(&settlement, &partners),
@@ -148,6 +151,32 @@ async fn month_four_partners(network: &Network) {
     let left = total("issued") - total("clawed_back") - total("redeemed_here")
         + total("redemptions_refunded");
     assert_eq!(left, outstanding, "the fixture agrees with itself");
+}
+
+/// The matrix of issuers and redeemers says in cells what positions say in sums.
+async fn assert_exposures(network: &Network, window: &str) {
+    let request = ListExposuresRequest {
+        window_id: window.to_owned(),
+        ..ListExposuresRequest::default()
+    };
+    let cells = network.viewer.ask(request).await.exposures;
+    assert!(cells.is_sorted_by_key(|cell| (&cell.issuer, &cell.redeemer)));
+    for cell in &cells {
+        // A point is worth a cent at the till.
+        assert_eq!(cell.face_value_micros, cell.points * 10_000, "{cell:?}");
+    }
+    for row in network.positions(window).await {
+        let of = cells.iter().filter(|cell| cell.issuer == row.party);
+        let here = cells.iter().filter(|cell| cell.redeemer == row.party);
+        assert_eq!(
+            of.map(|cell| cell.points).sum::<i64>(),
+            row.points_redeemed_of
+        );
+        assert_eq!(
+            here.map(|cell| cell.points).sum::<i64>(),
+            row.points_redeemed_here
+        );
+    }
 }
 
 async fn three_issuers_one_check(network: &Network) {
@@ -318,7 +347,9 @@ async fn six_transfers(network: &Network) {
         }
         // Whoever pays whom: for each partner it comes to the same.
         let mut sums: BTreeMap<String, i64> = expected_nets(&expect["net"]);
-        sums.values_mut().for_each(|net| *net /= 10_000);
+        for net in sums.values_mut() {
+            *net /= 10_000;
+        }
         for obligation in &settlement.obligations {
             let amount = obligation.amount.as_ref().expect("an amount").amount;
             *sums

@@ -52,6 +52,8 @@ async fn fund(
 }
 
 async fn alerts_come_before_the_end(network: &Network) {
+    use HeadroomAlert::{Critical95, None, Warning80};
+
     let terms = limited("10.00", terms::settle_at_issue("EUR", "0.01", "0.008"));
     let cafe = network
         .partner(
@@ -63,7 +65,6 @@ async fn alerts_come_before_the_end(network: &Network) {
         )
         .await;
     let member = network.member().await;
-    use HeadroomAlert::{Critical95, None, Warning80};
     // Points earned, of 1,000 that the limit pays for; then what is used, and what is said.
     let rows = [
         (0, 0, None, false),

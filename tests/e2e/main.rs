@@ -13,6 +13,8 @@ mod golden;
 mod hostile;
 mod limits;
 mod members;
+mod production;
+mod races;
 mod replay;
 mod retries;
 mod rules;

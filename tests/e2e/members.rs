@@ -235,6 +235,8 @@ async fn what_a_member_has_is_told_in_parts(network: &Network) {
 }
 
 async fn what_a_member_did_is_listed_latest_first(network: &Network) {
+    use TransactionKind::{Earn, Expire, Redeem, RefundRedemption, ReturnEarn};
+
     let cafe = network
         .partner(
             "cafe",
@@ -268,7 +270,6 @@ async fn what_a_member_did_is_listed_latest_first(network: &Network) {
             .map(coalition_proto::common::Transaction::kind)
             .collect::<Vec<_>>()
     };
-    use TransactionKind::{Earn, Expire, Redeem, RefundRedemption, ReturnEarn};
     let all = network.support.ask(list("")).await.transactions;
     assert_eq!(
         kinds(&all),

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coalition_store::testing::{Database, Engine};
-use coalition_tests::engine::{bounded, not_run};
+use coalition_tests::engine::{bounded, bounded_by, not_run};
 use coalition_tests::process::{Coalition, Run, release_binary, workspace};
 use tempfile::TempDir;
 
 use crate::split::COMMAND_MAX;
 
-/// Longest for half a year of purchases.
-const YEAR_MAX: Duration = Duration::from_secs(170);
+/// Longest for half a year of purchases, other tests beside it.
+const HALF_YEAR_MAX: Duration = Duration::from_mins(9);
 
 /// The files of a replay.
 #[derive(Clone)]
@@ -208,7 +208,7 @@ fn real_purchases(engine: Engine) {
         assert!(!in_ci, "build it first: cargo build --release");
         return not_run("real purchases: no fresh release build (cargo build --release)");
     };
-    bounded(async {
+    bounded_by(Duration::from_mins(10), async {
         let Some(database) = Database::new(engine).await else {
             return not_run("PostgreSQL: no server binaries found");
         };
@@ -218,7 +218,7 @@ fn real_purchases(engine: Engine) {
         if engine == Engine::Postgres {
             run = run.env("COALITION_DATABASE_URL", &database.url);
         }
-        let run = run.run(YEAR_MAX).await;
+        let run = run.run(HALF_YEAR_MAX).await;
         run.assert_code(0);
         crate::told(&format!("replay on {engine}: {}", run.stdout.trim()));
         database.remove().await;

@@ -26,6 +26,7 @@ use tonic::Code;
 both_engines!(
     every_write_answers_as_the_first_time,
     ids_of_partners_never_meet,
+    an_undo_is_of_its_own_kind,
     a_check_counts_once,
     an_undo_holds_for_what_never_arrived,
     security_21_one_request_a_thousand_times_posts_once,
@@ -104,7 +105,7 @@ async fn every_write_answers_as_the_first_time(network: &Network) {
     let member = network.member().await;
 
     let earning = cafe.earning(&member, "c-1", 1_000);
-    repeats(
+    let earned = repeats(
         &cafe.till,
         earning.clone(),
         with_id!(earning, cafe.earning(&member, "c-1", 1_001)),
@@ -118,14 +119,14 @@ async fn every_write_answers_as_the_first_time(network: &Network) {
     )
     .await;
     let redeeming = cafe.redeeming(&member, "r-1", 500);
-    repeats(
+    let redeemed = repeats(
         &cafe.till,
         redeeming.clone(),
         with_id!(redeeming, cafe.redeeming(&member, "r-2", 500)),
     )
     .await;
     let refunding = cafe.refunding("r-1", 50);
-    repeats(
+    let refunded = repeats(
         &cafe.till,
         refunding.clone(),
         with_id!(refunding, cafe.refunding("r-1", 51)),
@@ -282,6 +283,71 @@ async fn every_write_answers_as_the_first_time(network: &Network) {
         Some(time("2026-02-01T00:01:00Z")),
         "moved once, not three times"
     );
+
+    // After all of that, and after everything has expired, the first answers are still the answers.
+    network.set_clock("2028-01-01").await;
+    network.cut().await;
+    let mut late = cafe.till.ask(earning).await;
+    assert!(std::mem::take(late.replayed()));
+    assert_eq!(late, earned);
+    let mut late = cafe.till.ask(redeeming).await;
+    assert!(std::mem::take(late.replayed()));
+    assert_eq!(late, redeemed);
+    let mut late = cafe.till.ask(refunding).await;
+    assert!(std::mem::take(late.replayed()));
+    assert_eq!(late, refunded);
+}
+
+/// An earn is undone as an earn, a redemption as a redemption; returns and refunds are not undone.
+async fn an_undo_is_of_its_own_kind(network: &Network) {
+    let cafe = network
+        .partner("cafe", terms::settle_at_issue("EUR", "0.01", "0.008"))
+        .await;
+    let member = network.member().await;
+    let earning = cafe.earning(&member, "c-1", 1_000);
+    cafe.till.ask(earning.clone()).await;
+    let redeeming = cafe.redeeming(&member, "r-1", 500);
+    cafe.till.ask(redeeming.clone()).await;
+    let returning = cafe.returning("c-1", 100);
+    cafe.till.ask(returning.clone()).await;
+    let refunding = cafe.refunding("r-1", 100);
+    cafe.till.ask(refunding.clone()).await;
+    let nets = network.nets("").await;
+    let of_earn = |original: &str| earn::ReverseByReferenceRequest {
+        request_id: request_id(),
+        original_request_id: original.to_owned(),
+        ..earn::ReverseByReferenceRequest::default()
+    };
+    let of_redemption = |original: &str| redeem::ReverseByReferenceRequest {
+        request_id: request_id(),
+        original_request_id: original.to_owned(),
+        ..redeem::ReverseByReferenceRequest::default()
+    };
+    let own_id = of_earn("");
+    let own_id = earn::ReverseByReferenceRequest {
+        original_request_id: own_id.request_id.clone(),
+        ..own_id
+    };
+    for refusal in [
+        cafe.till.refused(of_earn(&redeeming.request_id)).await,
+        cafe.till.refused(of_earn(&returning.request_id)).await,
+        cafe.till.refused(of_redemption(&earning.request_id)).await,
+        cafe.till
+            .refused(of_redemption(&refunding.request_id))
+            .await,
+        cafe.till.refused(own_id).await,
+    ] {
+        let fine = [
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::FailedPrecondition,
+        ];
+        assert!(fine.contains(&refusal.code), "{refusal}");
+    }
+    assert_eq!(network.nets("").await, nets, "nothing moved");
+    // None of these attempts stands in the way of the real thing.
+    cafe.till.ask(of_redemption(&redeeming.request_id)).await;
+    cafe.till.ask(of_earn(&earning.request_id)).await;
 }
 
 /// Security row 14: a partner's request id means nothing to another.

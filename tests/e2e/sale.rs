@@ -178,7 +178,7 @@ async fn a_sale_and_everything_undone(network: &Network) {
         (Some(money("EUR", 20)), Some(money("EUR", 20)))
     );
     assert_eq!(most.value_micros, 200_000);
-    assert_eq!(most.slices, [lot.clone()]);
+    assert_eq!(most.slices, std::slice::from_ref(lot));
     assert_eq!(most.balance, Some(full));
     let some = redeem::QuoteRequest {
         ask: Some(redeem::quote_request::Ask::Points(15)),

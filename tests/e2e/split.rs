@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coalition_proto::earn::EarnRequest;
+use coalition_proto::partner::Terms;
 use coalition_store::testing::{Database, Engine};
 use coalition_tests::engine::{bounded, not_run};
 use coalition_tests::process::{Coalition, STOP_MAX, Serving};
-use coalition_tests::{Caller, Network, Partner, terms};
+use coalition_tests::rpc::Rpc;
+use coalition_tests::{Caller, Network, Partner, Refusal, terms};
 use futures::future::{join, join_all};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -18,7 +20,7 @@ use tokio::time::{interval, timeout};
 use tonic::Code;
 
 /// Longest that a command that prints an answer may take.
-pub(crate) const COMMAND_MAX: Duration = Duration::from_secs(60);
+pub(crate) const COMMAND_MAX: Duration = Duration::from_mins(1);
 
 /// Longest until a service that came back is called again.
 const BACK_MAX: Duration = Duration::from_secs(20);
@@ -216,6 +218,100 @@ fn a_service_that_dies_takes_no_other_with_it() {
     });
 }
 
+/// Two processes of each service meet in one database: at one member, at one limit, at one request.
+#[test]
+fn processes_that_meet_agree() {
+    split(async |split| {
+        let network = &split.network;
+        let (folder, url) = (network.data_dir(), network.database_url());
+        let seconds =
+            join_all(["earn", "redeem"].map(|name| role(name, "127.0.0.1:0", folder, url).start()))
+                .await;
+        let seconds: Vec<Serving> = seconds
+            .into_iter()
+            .map(|started| started.unwrap_or_else(|run| panic!("{run:?}")))
+            .collect();
+
+        let limited = Terms {
+            limit: Some("10.00".to_owned()),
+            ..terms::settle_at_issue("EUR", "0.01", "0.008")
+        };
+        let cafe = network.partner("cafe", limited).await;
+        let salon = network
+            .partner("salon", terms::settle_at_issue("EUR", "0.01", "0.008"))
+            .await;
+        let (hot, cold) = (network.member().await, network.member().await);
+        salon.earn(&hot, "start", 1_000).await;
+        // Each call goes to the service itself, now to one process of it, now to the other.
+        let tills = |partner: &Partner, first: &Serving, second: &Serving| {
+            [first, second].map(|service| network.at(&service.endpoint).till(&partner.id))
+        };
+        let cafe_earns = tills(&cafe, &split.services["earn"], &seconds[0]);
+        let salon_earns = tills(&salon, &split.services["earn"], &seconds[0]);
+        let salon_redeems = tills(&salon, &split.services["redeem"], &seconds[1]);
+
+        // 1,000 points fit under the limit, and 1,000 are there to spend; 1,400 are asked for of each.
+        let earning: Vec<_> = (0..200)
+            .map(|n| cafe.earning(&cold, &format!("e-{n}"), 7))
+            .collect();
+        let spending: Vec<_> = (0..200)
+            .map(|n| salon.redeeming(&hot, &format!("r-{n}"), 7))
+            .collect();
+        let earned = earning.iter().zip(cafe_earns.iter().cycle());
+        let earned = earned.map(|(request, till)| decided(till, request));
+        let spent = spending.iter().zip(salon_redeems.iter().cycle());
+        let spent = spent.map(|(request, till)| decided(till, request));
+        let (earned, spent) = join(join_all(earned), join_all(spent)).await;
+        for (answers, reason) in [
+            (
+                earned
+                    .iter()
+                    .map(|answer| answer.as_ref().err())
+                    .collect::<Vec<_>>(),
+                "LIMIT_EXCEEDED",
+            ),
+            (
+                spent.iter().map(|answer| answer.as_ref().err()).collect(),
+                "INSUFFICIENT_POINTS",
+            ),
+        ] {
+            let declined: Vec<_> = answers.into_iter().flatten().collect();
+            assert_eq!(declined.len(), 200 - 142, "{reason}");
+            for refusal in declined {
+                refusal.assert_declined(reason);
+            }
+        }
+
+        // One request at both processes at once is posted once.
+        let twice = salon.earning(&cold, "twice", 100);
+        let answers = salon_earns.iter().cycle().take(40);
+        let answers = join_all(
+            answers.map(|till| async { decided(till, &twice).await.expect("it is posted") }),
+        )
+        .await;
+        assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.transaction_id == answers[0].transaction_id)
+        );
+        network.assert_books_balance().await;
+    });
+}
+
+/// A call, repeated while the answer is that somebody else was always first.
+async fn decided<R: Rpc>(till: &Caller, request: &R) -> Result<R::Answer, Refusal> {
+    let answered = timeout(BACK_MAX, async {
+        loop {
+            match till.call(request.clone()).await {
+                Err(refusal) if refusal.code == Code::Unavailable => {}
+                answer => return answer,
+            }
+        }
+    });
+    answered.await.expect("somebody is not always first")
+}
+
 /// Repeats a request, as tills do, until it is not answered with UNAVAILABLE any more.
 async fn until_available(
     till: &Caller,
@@ -378,17 +474,13 @@ impl Load<'_> {
                 let request = self
                     .cafe
                     .earning(self.member, &format!("{till}-{}", sent.len()), 10);
-                match self.cafe.till.call(request.clone()).await {
-                    Ok(answer) => {
-                        sent.push((request, Some(answer.transaction_id)));
-                        if self.answers.fetch_add(1, Ordering::SeqCst) + 1 == ANSWERS {
-                            self.enough.notify_one();
-                        }
-                    }
-                    Err(_) => {
-                        sent.push((request, None));
-                        break;
-                    }
+                let Ok(answer) = self.cafe.till.call(request.clone()).await else {
+                    sent.push((request, None));
+                    break;
+                };
+                sent.push((request, Some(answer.transaction_id)));
+                if self.answers.fetch_add(1, Ordering::SeqCst) + 1 == ANSWERS {
+                    self.enough.notify_one();
                 }
             }
             sent

@@ -204,6 +204,11 @@ async fn windows_turn_one_by_one(network: &Network) {
     let earned = cafe.earn(&member, "c-1", 100).await;
     assert_eq!(earned.window_id, open.window_id);
 
+    // Declined: on record, and no posting of the window.
+    let declined = cafe.try_redeem(&member, "r-1", 1_000).await;
+    declined
+        .expect_err("more than there is")
+        .assert_declined("INSUFFICIENT_POINTS");
     network.set_clock("2026-01-02").await;
     let naming = |window: &str| CutWindowRequest {
         request_id: request_id(),
@@ -333,7 +338,7 @@ async fn a_preview_is_what_is_computed(network: &Network) {
         .expect("the settlement");
     assert!(computed.settlement_id.starts_with("stl_") && !computed.etag.is_empty());
     assert_eq!(computed.state(), SettlementState::Computed);
-    assert_eq!(computed.window_ids, [window.clone()]);
+    assert_eq!(computed.window_ids, std::slice::from_ref(&window));
     let without_name = Settlement {
         settlement_id: String::new(),
         etag: String::new(),

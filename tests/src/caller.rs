@@ -22,7 +22,6 @@ pub struct Caller {
 
 impl Caller {
     /// One who calls over this connection with this token.
-    #[must_use]
     pub fn new(channel: Channel, token: Option<&str>) -> Self {
         let bearer = token.map(|token| {
             format!("Bearer {token}")
@@ -75,7 +74,6 @@ impl Caller {
     }
 
     /// The connection, for calls that no generated client would make.
-    #[must_use]
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
@@ -119,7 +117,6 @@ pub struct Refusal {
 
 impl Refusal {
     /// What this status says about a call of `method`.
-    #[must_use]
     pub fn of(method: &str, status: &Status) -> Self {
         let details = status.get_error_details();
         let info = details.error_info();
@@ -183,7 +180,6 @@ impl Refusal {
     }
 
     /// A fact in the metadata.
-    #[must_use]
     #[track_caller]
     pub fn fact(&self, key: &str) -> &str {
         self.metadata

@@ -11,7 +11,7 @@ pub use coalition_store::testing::Engine;
 use crate::network::Network;
 
 /// Longest that one scenario may take before it counts as stuck.
-const SCENARIO_MAX: Duration = Duration::from_secs(180);
+const SCENARIO_MAX: Duration = Duration::from_mins(3);
 
 /// Threads of one scenario's runtime, the node's tasks included.
 const THREADS: usize = 2;
@@ -34,11 +34,14 @@ pub fn run(engine: Engine, scenario: impl AsyncFnOnce(&Network)) {
 
 /// Runs something asynchronous to its end, and panics if it takes longer than any test should.
 pub fn bounded<T>(work: impl Future<Output = T>) -> T {
+    bounded_by(SCENARIO_MAX, work)
+}
+
+/// Runs something asynchronous to its end, and panics if it takes longer than this.
+pub fn bounded_by<T>(longest: Duration, work: impl Future<Output = T>) -> T {
     runtime().block_on(async {
-        match timeout(SCENARIO_MAX, work).await {
-            Ok(done) => done,
-            Err(_) => panic!("still at work after {} s", SCENARIO_MAX.as_secs()),
-        }
+        let done = timeout(longest, work).await;
+        done.unwrap_or_else(|_| panic!("still at work after {} s", longest.as_secs()))
     })
 }
 

@@ -6,19 +6,16 @@ use std::str::FromStr as _;
 use coalition_proto::common::Money;
 
 /// An amount in micro-units: `-910.00` is -910,000,000.
-#[must_use]
 pub fn micros(major: &str) -> i64 {
     scaled(major, 6)
 }
 
 /// An amount in minor units of a currency with two decimals: `60.00` is 6,000.
-#[must_use]
 pub fn minor(major: &str) -> i64 {
     scaled(major, 2)
 }
 
 /// Money, by its amount in minor units.
-#[must_use]
 pub fn money(currency_code: &str, amount: i64) -> Money {
     Money {
         currency_code: currency_code.to_owned(),
@@ -27,7 +24,6 @@ pub fn money(currency_code: &str, amount: i64) -> Money {
 }
 
 /// An instant: `2027-05-31`, or `2027-05-31T09:30:00Z`.
-#[must_use]
 pub fn time(text: &str) -> prost_types::Timestamp {
     let text = if text.contains('T') {
         text.to_owned()
@@ -38,7 +34,6 @@ pub fn time(text: &str) -> prost_types::Timestamp {
 }
 
 /// The same instant so many seconds later.
-#[must_use]
 pub fn later(time: &prost_types::Timestamp, seconds: i64) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.seconds + seconds,

@@ -94,7 +94,6 @@ impl Network {
     }
 
     /// A network whose processes run already; `folder` holds its keys.
-    #[must_use]
     pub fn elsewhere(endpoint: &str, database: Database, folder: TempDir) -> Self {
         Self::of(endpoint.to_owned(), None, database, folder)
     }
@@ -149,37 +148,39 @@ impl Network {
     }
 
     /// Where the gateway answers.
-    #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
     /// The database, as nodes are told of it.
-    #[must_use]
     pub fn database_url(&self) -> &str {
         &self.database.url
     }
 
     /// Where the node keeps its keys.
-    #[must_use]
     pub fn data_dir(&self) -> &Path {
         self.folder.path()
     }
 
+    /// The callers of this network at another address of it.
+    pub fn at(&self, endpoint: &str) -> Door<'_> {
+        Door {
+            network: self,
+            channel: connect(endpoint),
+        }
+    }
+
     /// Somebody with a token.
-    #[must_use]
     pub fn caller(&self, request: &TokenRequest) -> Caller {
         Caller::new(self.channel.clone(), Some(&mint(&self.key, request)))
     }
 
     /// Somebody without a token.
-    #[must_use]
     pub fn stranger(&self) -> Caller {
         Caller::new(self.channel.clone(), None)
     }
 
     /// A caller like that one, over a connection of its own.
-    #[must_use]
     pub fn over_its_own_connection(&self, request: &TokenRequest) -> Caller {
         Caller::new(connect(&self.endpoint), Some(&mint(&self.key, request)))
     }
@@ -260,7 +261,6 @@ impl Network {
     }
 
     /// A till of this partner.
-    #[must_use]
     pub fn till(&self, partner: &str) -> Caller {
         self.caller(&TokenRequest::till(
             partner_id(partner),
@@ -269,7 +269,6 @@ impl Network {
     }
 
     /// The people of a partner who read its figures and agree to its terms.
-    #[must_use]
     pub fn office(&self, partner: &str) -> Caller {
         let partner = partner_id(partner);
         self.caller(&TokenRequest::partner_admin(
@@ -381,8 +380,24 @@ impl Network {
     }
 }
 
+/// Another address of a network.
+pub struct Door<'a> {
+    network: &'a Network,
+    channel: Channel,
+}
+
+impl Door<'_> {
+    /// A till of this partner, which calls here.
+    pub fn till(&self, partner: &str) -> Caller {
+        let request = TokenRequest::till(partner_id(partner), format!("till of {partner}"));
+        Caller::new(
+            self.channel.clone(),
+            Some(&mint(&self.network.key, &request)),
+        )
+    }
+}
+
 /// How a node of a test is configured.
-#[must_use]
 pub fn config(data_dir: &Path, database_url: &str) -> Config {
     let config = json!({
         "data_dir": data_dir,
@@ -394,21 +409,18 @@ pub fn config(data_dir: &Path, database_url: &str) -> Config {
 }
 
 /// A partner's id, from its text.
-#[must_use]
 pub fn partner_id(text: &str) -> PartnerId {
     text.parse()
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// A token, valid from now on.
-#[must_use]
 pub fn mint(key: &DevKey, request: &TokenRequest) -> String {
     key.mint(request, SystemClock.now())
         .expect("a token can be signed")
 }
 
 /// A connection to this address, made with the first call.
-#[must_use]
 pub fn connect(endpoint: &str) -> Channel {
     Endpoint::from_shared(endpoint.to_owned())
         .expect("a node's address is one")

@@ -31,7 +31,6 @@ pub struct Partner {
 
 impl Partner {
     /// Points for a check of `gross` minor units.
-    #[must_use]
     pub fn earning(&self, member: &str, check: &str, gross: i64) -> EarnRequest {
         EarnRequest {
             request_id: request_id(),
@@ -46,7 +45,6 @@ impl Partner {
     }
 
     /// Goods of a check worth `returned` minor units came back.
-    #[must_use]
     pub fn returning(&self, check: &str, returned: i64) -> ReturnEarnRequest {
         ReturnEarnRequest {
             request_id: request_id(),
@@ -59,7 +57,6 @@ impl Partner {
     }
 
     /// Points spent on a check.
-    #[must_use]
     pub fn redeeming(&self, member: &str, check: &str, points: i64) -> RedeemRequest {
         RedeemRequest {
             request_id: request_id(),
@@ -71,7 +68,6 @@ impl Partner {
     }
 
     /// Points spent on a check, given back.
-    #[must_use]
     pub fn refunding(&self, check: &str, points: i64) -> RefundRedemptionRequest {
         let original =
             redeem::refund_redemption_request::Original::OriginalCheckId(check.to_owned());
@@ -119,7 +115,6 @@ impl Partner {
 }
 
 /// A point of sale that says no more than its check.
-#[must_use]
 pub fn on_check(check: &str) -> PosContext {
     PosContext {
         check_id: check.to_owned(),

@@ -16,14 +16,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// Longest that a process may take to be ready.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 
 /// Longest that a process that was told to stop may take: what the binary promises, and a margin for
 /// a busy machine.
 pub const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// Where the binary of this build is.
-#[must_use]
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -48,7 +47,6 @@ pub fn binary() -> &'static Path {
 }
 
 /// The binary of the release profile, if it is there and newer than what it is made of.
-#[must_use]
 pub fn release_binary() -> Option<PathBuf> {
     let target = profile_folder()
         .parent()
@@ -64,7 +62,6 @@ pub fn release_binary() -> Option<PathBuf> {
 }
 
 /// The root of the repository.
-#[must_use]
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -191,26 +188,20 @@ impl Coalition {
         let read = timeout(READY_MAX, stdout.read_line(&mut line)).await;
         read.unwrap_or_else(|_| panic!("{} is not ready in time", self.said))
             .expect("its output can be read");
-        match line.trim_end().rsplit_once(" is ready at ") {
-            Some((_, endpoint)) => Ok(Serving {
+        if let Some((_, endpoint)) = line.trim_end().rsplit_once(" is ready at ") {
+            return Ok(Serving {
                 endpoint: endpoint.to_owned(),
                 said: self.said,
                 child,
                 log,
-            }),
-            None => {
-                let status = child.wait().await.expect("it has ended");
-                let stderr = log.await.expect("reading does not panic");
-                Err(Run::of(
-                    self.said,
-                    &Output {
-                        status,
-                        stdout: line.into_bytes(),
-                        stderr,
-                    },
-                ))
-            }
+            });
         }
+        let output = Output {
+            status: child.wait().await.expect("it has ended"),
+            stdout: line.into_bytes(),
+            stderr: log.await.expect("reading does not panic"),
+        };
+        Err(Run::of(self.said, &output))
     }
 }
 

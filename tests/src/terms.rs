@@ -13,7 +13,6 @@ pub const POINT_PER_MINOR: &str = "100";
 pub const LIFETIME_DAYS: i32 = 365;
 
 /// Terms without any leg: points cost nobody anything.
-#[must_use]
 pub fn bare(currency: &str) -> Terms {
     Terms {
         currency_code: currency.to_owned(),
@@ -24,7 +23,6 @@ pub fn bare(currency: &str) -> Terms {
 }
 
 /// The issuer pays as points are earned.
-#[must_use]
 pub fn settle_at_issue(currency: &str, issue_price: &str, reimbursement: &str) -> Terms {
     let preset = Preset::SettleAtIssue(SettleAtIssue {
         issue_price_per_point: issue_price.to_owned(),
@@ -37,7 +35,6 @@ pub fn settle_at_issue(currency: &str, issue_price: &str, reimbursement: &str) -
 }
 
 /// The issuer pays as points are spent.
-#[must_use]
 pub fn settle_at_redemption(currency: &str, redemption_price: &str, reimbursement: &str) -> Terms {
     let preset = Preset::SettleAtRedemption(SettleAtRedemption {
         redemption_price_per_point: redemption_price.to_owned(),
@@ -50,7 +47,6 @@ pub fn settle_at_redemption(currency: &str, redemption_price: &str, reimbursemen
 }
 
 /// Issuer and redeemer settle directly.
-#[must_use]
 pub fn bilateral(currency: &str, price: &str, fee: &str) -> Terms {
     let preset = Preset::Bilateral(Bilateral {
         price_per_point: price.to_owned(),
@@ -63,7 +59,6 @@ pub fn bilateral(currency: &str, price: &str, fee: &str) -> Terms {
 }
 
 /// The issuer pays as points are earned, out of funds.
-#[must_use]
 pub fn prepaid(currency: &str, issue_price: &str, reimbursement: &str) -> Terms {
     let preset = Preset::Prepaid(Prepaid {
         issue_price_per_point: issue_price.to_owned(),
@@ -76,7 +71,6 @@ pub fn prepaid(currency: &str, issue_price: &str, reimbursement: &str) -> Terms 
 }
 
 /// A share in who issues what a check earns.
-#[must_use]
 pub fn funder(party: &str, weight: i32) -> Funder {
     Funder {
         party: party.to_owned(),

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// The connection was lost during the commit: stored or not, only a retry can tell.
     #[error("the outcome of the commit is unknown")]
     UnknownCommit(#[source] sqlx::Error),
+    /// A running sum would leave the range that the books can hold: nothing is stored.
+    #[error("a running sum would leave the range that the books can hold")]
+    OutOfRange,
     /// The database holds something that the books cannot hold.
     #[error("the books are damaged: {0}")]
     Damaged(String),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use coalition_ledger::apply::{Setting, apply};
 use coalition_ledger::command::Command;
-use coalition_ledger::decision::Decision;
+use coalition_ledger::decision::{Decision, Refusal};
 use coalition_ledger::ids::IdMint;
 use coalition_ledger::rulebook::{DEFAULT_STORE_AND_FORWARD_MICROS, Rulebook};
 use coalition_ledger::{Clock, Timestamp};
@@ -250,7 +250,11 @@ impl Worker {
                     self.stopped = true;
                     return Err(PostError::Stopped);
                 }
-                StoreError::Unsuitable(_) | StoreError::Database(_) => {
+                // Alone, the command is at fault; of a batch, its calls are posted one by one.
+                StoreError::OutOfRange if commands.len() == 1 => {
+                    return Ok(vec![Decision::Refused(Refusal::OutOfRange)]);
+                }
+                StoreError::OutOfRange | StoreError::Unsuitable(_) | StoreError::Database(_) => {
                     return Err(PostError::Failed(Arc::new(error)));
                 }
             }

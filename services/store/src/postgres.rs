@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
 use crate::session::{Engine, Read, Session};
-use crate::statements::{self as sql, GUARD, Statement};
+use crate::statements::{self as sql, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 
 /// The advisory lock that stands for the open window: "coalwind" in ASCII.
@@ -359,9 +359,17 @@ fn failure(error: sqlx::Error) -> StoreError {
     if refusal.constraint() == Some(GUARD) {
         return StoreError::Conflict;
     }
+    if refusal
+        .constraint()
+        .is_some_and(|name| RANGES.contains(&name))
+    {
+        return StoreError::OutOfRange;
+    }
     match refusal.code().as_deref().unwrap_or_default() {
         // unique_violation; serialization_failure, deadlock_detected.
         "23505" | "40001" | "40P01" => StoreError::Conflict,
+        // numeric_value_out_of_range: a sum overflowed before its constraint was looked at.
+        "22003" => StoreError::OutOfRange,
         // lock_not_available, query_canceled: somebody else takes too long.
         // read_only_sql_transaction: what was the primary is a standby now.
         // too_many_connections.

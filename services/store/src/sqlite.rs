@@ -24,7 +24,7 @@ use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
 use crate::session::{Engine, Read, Session};
-use crate::statements::{self as sql, CHUNK_ROWS, GUARD, Statement};
+use crate::statements::{self as sql, CHUNK_ROWS, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 
 /// Statements that a connection keeps prepared: all there are, in all sizes, and room.
@@ -400,6 +400,9 @@ fn failure(error: sqlx::Error) -> StoreError {
     };
     if refusal.is_unique_violation() || refusal.message().ends_with(GUARD) {
         return StoreError::Conflict;
+    }
+    if RANGES.iter().any(|name| refusal.message().ends_with(name)) {
+        return StoreError::OutOfRange;
     }
     match primary_code(&error) {
         // SQLITE_BUSY, SQLITE_LOCKED: another program has the file.

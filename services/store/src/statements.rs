@@ -19,6 +19,9 @@ pub(crate) const CHUNK_ROWS: [usize; 4] = [128, 32, 8, 1];
 /// The check that stops a second withdrawal of the same funds: who runs into it was second.
 pub(crate) const GUARD: &str = "positions_funds";
 
+/// The constraints that keep running sums within 64 bits, where the database adds.
+pub(crate) const RANGES: [&str; 2] = ["window_totals_range", "positions_range"];
+
 /// A statement.
 #[derive(Debug)]
 pub(crate) struct Statement {

@@ -75,8 +75,8 @@ struct Sizes {
     members: usize,
     /// Postings in the window that is cut, first and then.
     window: (usize, usize),
-    /// Earns over which their bytes are counted.
-    stored: usize,
+    /// Earns that are stored, first and then.
+    stored: (usize, usize),
 }
 
 impl Sizes {
@@ -86,21 +86,21 @@ impl Sizes {
                 measured: Duration::from_secs(2),
                 members: 2_000,
                 window: (1_000, 10_000),
-                stored: 10_000,
+                stored: (2_000, 20_000),
             }
         } else if args.full {
             Self {
                 measured: Duration::from_secs(10),
                 members: 100_000,
                 window: (100_000, 1_000_000),
-                stored: 100_000,
+                stored: (10_000, 1_000_000),
             }
         } else {
             Self {
                 measured: Duration::from_secs(5),
                 members: 20_000,
                 window: (10_000, 100_000),
-                stored: 50_000,
+                stored: (10_000, 100_000),
             }
         };
         if let Some(seconds) = args.seconds {

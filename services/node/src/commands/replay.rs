@@ -136,8 +136,8 @@ async fn replay(
         args.in_flight,
         Arc::new(SystemClock),
     )?;
-    let run = format!("{} {}", args.journal.display(), journal.rows.len());
-    let ids = Arc::new(RequestIds::new(run.as_bytes()));
+    let run = std::fs::read(&args.journal).context("reading the journal again")?;
+    let ids = Arc::new(RequestIds::new(&run));
 
     // Agreements have to be in force when the first row happens.
     let first = journal.rows.first().context("there are no rows")?.at;

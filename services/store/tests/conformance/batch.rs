@@ -484,7 +484,7 @@ pub(crate) async fn a_total_beyond_the_range_is_refused(db: &TestDb) {
         .expect("adds");
     let outcome = unit.add_totals(frame.window, &[(key, i64::MAX)]).await;
     assert!(
-        matches!(outcome, Err(StoreError::Database(_))),
+        matches!(outcome, Err(StoreError::OutOfRange)),
         "{outcome:?}"
     );
     unit.rollback().await.expect("rolls back");

@@ -7,8 +7,9 @@ use std::time::Duration;
 use coalition_ledger::ids::WindowId;
 use coalition_store::model::WindowState::{Closed, Open, Settled, Settling};
 use coalition_store::model::{Window, WindowState};
-use coalition_store::testing::{START, TestDb};
+use coalition_store::testing::{Engine, START, TestDb};
 use coalition_store::{Frame, Store, StoreError, WindowLock};
+use tokio::task::JoinHandle;
 
 use crate::fixtures::*;
 
@@ -141,14 +142,41 @@ pub(crate) async fn windows_move_between_states(db: &TestDb) {
     unit.rollback().await.expect("rolls back");
 }
 
+/// Returns once a task stands in the queue for the window, which it must not get.
+async fn wait_until_waiting<T>(db: &TestDb, task: &JoinHandle<T>) {
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted \
+                   and database = (select oid from pg_database where datname = current_database())";
+    let waits = async {
+        match db.engine {
+            Engine::Postgres => {
+                while db.number(waiting).await == 0 {
+                    assert!(!task.is_finished(), "it did not wait");
+                }
+            }
+            // Whoever waits for the one writer waits in this process, where nobody can look: it
+            // had every chance to be done.
+            Engine::Sqlite => {
+                for _ in 0..100 {
+                    db.number("select count(*) from windows").await;
+                    assert!(!task.is_finished(), "it did not wait");
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waits)
+        .await
+        .expect("it gets into the queue");
+}
+
 pub(crate) async fn a_cut_waits_for_batches_and_batches_for_a_cut(db: &TestDb) {
     let (mut batch, before) = begin(db).await;
     let store = Arc::clone(&db.store);
     let cutting = tokio::spawn(async move { cut(store.as_ref()).await });
-    // The cut cannot be through while the batch is under way, however long that takes.
-    for _ in 0..100 {
-        batch.requests(&[request(id()).key]).await.expect("finds");
-    }
+    wait_until_waiting(db, &cutting).await;
+    batch
+        .requests(&[request(id()).key])
+        .await
+        .expect("the batch is not held up");
     assert!(!cutting.is_finished());
     batch.rollback().await.expect("rolls back");
     let done = tokio::time::timeout(PATIENCE, cutting)
@@ -168,9 +196,7 @@ pub(crate) async fn a_cut_waits_for_batches_and_batches_for_a_cut(db: &TestDb) {
         unit.rollback().await.expect("rolls back");
         frame
     });
-    for _ in 0..100 {
-        cut.requests(&[request(id()).key]).await.expect("finds");
-    }
+    wait_until_waiting(db, &batch).await;
     assert!(!batch.is_finished());
     commit(cut).await;
     let frame = tokio::time::timeout(PATIENCE, batch)

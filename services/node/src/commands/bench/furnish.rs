@@ -1,15 +1,19 @@
 //! A network to put load on, and the calls that make it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::ensure;
 use coalition_ledger::ids::{PartnerId, Party};
 use coalition_ledger::{Clock, Timestamp};
 use coalition_proto::common::{IdentifierType, Money, PosContext};
 use coalition_proto::earn::{CheckAmounts, EarnRequest, earn_request};
 use coalition_proto::partner::terms::Preset;
 use coalition_proto::partner::{Funder, PartnerKind, SettleAtIssue, SettleAtRedemption, Terms};
-use coalition_proto::redeem::{RedeemRequest, redeem_request};
+use coalition_proto::redeem::{
+    RedeemRequest, RefundRedemptionRequest, redeem_request, refund_redemption_request,
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
@@ -22,7 +26,7 @@ const PARTNERS_IN_FLIGHT: usize = 16;
 const MEMBERS_IN_FLIGHT: usize = 256;
 
 /// Who funds the points of the joint promotion: three issuers, a lot of each.
-const FUNDERS: usize = 3;
+pub(super) const FUNDERS: usize = 3;
 
 /// What a check comes to, in cents; at one point per euro, thirty points.
 const CHECK_MINOR: i64 = 3_000;
@@ -62,6 +66,8 @@ impl Town {
         });
         let joint = Terms {
             funders: funders.collect(),
+            // Expires before anything else, so that it is what redemptions take.
+            lot_lifetime_days: 30,
             ..terms(0)
         };
         let joint = take_in(&registrar, format!("{short}-joint"), joint).await?;
@@ -109,6 +115,38 @@ impl Town {
     /// Redemptions by each member in turn of what one of [`Self::joint_earns`] gave.
     pub(super) fn redemptions(&self) -> anyhow::Result<InTurn> {
         self.in_turn(true)
+    }
+
+    /// Redeems once what a member got from one of [`Self::joint_earns`], and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// It does not take a lot of each of so many issuers: then redemptions are not what they are
+    /// measured as.
+    pub(super) async fn check_redemption(&self, issuers: usize) -> anyhow::Result<()> {
+        let till = self.client.caller(Who::Till(self.joint))?;
+        let mut rng = fastrand::Rng::new();
+        let member = self.members.first().cloned().unwrap_or_default();
+        let id = fresh_id(self.client.clock().now(), &mut rng);
+        let redeemed = till.call(redeem(id, member)).await?;
+        let found: BTreeSet<&str> = redeemed.slices.iter().map(|s| s.issuer.as_str()).collect();
+        ensure!(
+            redeemed.slices.len() == issuers && found.len() == issuers,
+            "a redemption took {} lots of {} issuers instead of {issuers}",
+            redeemed.slices.len(),
+            found.len()
+        );
+        let refund = RefundRedemptionRequest {
+            request_id: fresh_id(self.client.clock().now(), &mut rng),
+            partner_id: String::new(),
+            original: Some(refund_redemption_request::Original::OriginalTransactionId(
+                redeemed.transaction_id,
+            )),
+            points: redeemed.points,
+            context: None,
+        };
+        till.call(refund).await?;
+        Ok(())
     }
 
     fn in_turn(&self, redeems: bool) -> anyhow::Result<InTurn> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
+use indicatif::HumanCount;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
@@ -58,7 +59,13 @@ impl Measured {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0}/s", self.rate())
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is positive and far below 2^64"
+        )]
+        let rate = self.rate().round() as u64;
+        write!(f, "{}/s", HumanCount(rate))
     }
 }
 

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::Sizes;
 use super::bars::{
-    BYTES, CUT, EARN_OVER_EMPTY, Engine, GROUP_COMMIT, HOT_MEMBER, MEMORY_IDLE, MEMORY_LOAD,
+    BYTES, CUT, EARN_OVER_EMPTY, Engine, GROUP_COMMIT, GROWN, HOT_MEMBER, MEMORY_IDLE, MEMORY_LOAD,
     Machine, ONE_PARTNER, P99, REDEEM_OVER_EARN, Report, START, VERIFY,
 };
-use super::furnish::{Empty, Town, fresh_id};
+use super::furnish::{Empty, FUNDERS, Town, fresh_id};
 use super::load::{self, Measured, all_of, closed_loop, open_loop};
 use super::process::{Node, Setup, bytes_below};
 use crate::client::{Client, Who};
@@ -49,6 +49,9 @@ const MEMBERS_CUT: usize = 2_000;
 
 /// Time after which a node that has nothing to do has come to rest.
 const REST: Duration = Duration::from_secs(1);
+
+/// Calls that a node gets before it is measured where not time but calls are counted.
+const WARM_UP_CALLS: usize = 1_000;
 
 /// How often a start is measured.
 const STARTS: usize = 5;
@@ -89,6 +92,7 @@ impl Bench {
 
     /// Measures what is wanted.
     pub(super) async fn run(&mut self, engines: &[Engine]) -> anyhow::Result<()> {
+        self.idle().await?;
         for engine in engines {
             self.calls(*engine).await?;
         }
@@ -117,107 +121,124 @@ impl Bench {
         })
     }
 
-    /// What calls cost.
-    async fn calls(&mut self, engine: Engine) -> anyhow::Result<()> {
-        let of = |names: [&'static str; 2]| match engine {
-            Engine::Sqlite => names[0],
-            Engine::Postgres => names[1],
-        };
-        let figures = [
-            EARN_OVER_EMPTY,
-            REDEEM_OVER_EARN,
-            GROUP_COMMIT,
-            P99,
-            HOT_MEMBER,
-            ONE_PARTNER,
-        ];
-        let memory =
-            engine == Engine::Sqlite && (self.wants(MEMORY_IDLE) || self.wants(MEMORY_LOAD));
-        if !memory && !figures.iter().any(|names| self.wants(of(*names))) {
+    /// What a node takes that has nothing to do.
+    async fn idle(&mut self) -> anyhow::Result<()> {
+        if !self.wants(MEMORY_IDLE) {
             return Ok(());
         }
-        let engine_name = match engine {
-            Engine::Sqlite => "SQLite",
-            Engine::Postgres => "PostgreSQL",
-        };
-        self.now_measuring(format!("{engine_name}: starting a node"));
-        let setup = self.setup(engine, &format!("calls-{engine_name}"))?;
-        let node = Node::start(&setup).await?;
-        if memory && self.wants(MEMORY_IDLE) {
-            tokio::time::sleep(REST).await;
-            let idle = node.memory_mib()?;
-            self.report
-                .note(MEMORY_IDLE, idle, "resident, freshly started".to_owned());
+        self.now_measuring("a node at rest");
+        let node = Node::start(&self.setup(Engine::Sqlite, "idle")?).await?;
+        tokio::time::sleep(REST).await;
+        let idle = node.memory_mib()?;
+        node.stop().await?;
+        let detail = "resident, freshly started".to_owned();
+        self.report.note(MEMORY_IDLE, idle, detail);
+        Ok(())
+    }
+
+    /// What calls cost.
+    async fn calls(&mut self, engine: Engine) -> anyhow::Result<()> {
+        let figures = [
+            engine.of(EARN_OVER_EMPTY),
+            engine.of(REDEEM_OVER_EARN),
+            engine.of(GROUP_COMMIT),
+            engine.of(P99),
+            engine.of(HOT_MEMBER),
+            engine.of(ONE_PARTNER),
+            // Memory is looked at on one engine only.
+            engine.of([MEMORY_LOAD, EARN_OVER_EMPTY[1]]),
+        ];
+        if !figures.iter().any(|name| self.wants(name)) {
+            return Ok(());
         }
-        let idle_only = !self.wants(MEMORY_LOAD) || !memory;
-        if idle_only && !figures.iter().any(|names| self.wants(of(*names))) {
-            return node.stop().await;
-        }
-        let client = node.client(IN_FLIGHT)?;
         self.now_measuring(format!(
-            "{engine_name}: taking in {} members",
+            "{engine}: taking in {} members",
             self.sizes.members
         ));
+        let setup = self.setup(engine, &engine.to_string())?;
+        let node = Node::start(&setup).await?;
+        let client = node.client(IN_FLIGHT)?;
         let town = Town::furnish(&client, PARTNERS, self.sizes.members).await?;
 
-        self.now_measuring(format!("{engine_name}: empty calls and earns"));
+        let earn = self.earns(engine, &node, &client, &town).await?;
+        if self.wants(engine.of(ONE_PARTNER)) {
+            self.one_partner(engine, &town).await?;
+        }
+        if self.wants(engine.of(HOT_MEMBER)) {
+            self.hot_member(engine, &node, &town).await?;
+        }
+        if self.wants(engine.of(REDEEM_OVER_EARN)) {
+            self.redemptions(engine, &town, &earn).await?;
+        }
+        node.stop().await?;
+        if self.wants(engine.of(GROUP_COMMIT)) {
+            self.single(engine, &setup, &town, &earn).await?;
+        }
+        Ok(())
+    }
+
+    /// Earns: at full speed beside empty calls, and at half of it.
+    async fn earns(
+        &mut self,
+        engine: Engine,
+        node: &Node,
+        client: &Client,
+        town: &Town,
+    ) -> anyhow::Result<Measured> {
+        self.now_measuring(format!("{engine}: empty calls and earns"));
         let spread = town.earns(PARTNERS, town.members())?;
-        let (empty, earn) = self
-            .in_turns(&Empty(client.clone()), &spread, IN_FLIGHT)
-            .await?;
-        if memory && self.wants(MEMORY_LOAD) {
+        let empty = Empty(client.clone());
+        let (empty, earn) = self.in_turns(&empty, &spread, IN_FLIGHT).await?;
+        if engine == Engine::Sqlite && self.wants(MEMORY_LOAD) {
             let peak = node.memory_peak_mib()?;
             let detail = format!("at most, under {IN_FLIGHT} earns in flight");
             self.report.note(MEMORY_LOAD, peak, detail);
         }
-        if self.wants(of(EARN_OVER_EMPTY)) {
+        let name = engine.of(EARN_OVER_EMPTY);
+        if self.wants(name) {
             let detail = format!(
                 "{earn} earns (p50 {:.1} ms, p99 {:.1} ms), {empty} empty",
                 earn.latency_ms(0.5),
                 earn.latency_ms(0.99)
             );
-            self.report
-                .note(of(EARN_OVER_EMPTY), earn.rate() / empty.rate(), detail);
+            let ratio = earn.rate() / empty.rate();
+            self.report.note(name, ratio, detail);
         }
-        if self.wants(of(P99)) {
+        let name = engine.of(P99);
+        if self.wants(name) {
             let half = earn.rate() / 2.0;
-            self.now_measuring(format!("{engine_name}: {half:.0} earns a second"));
+            self.now_measuring(format!("{engine}: {half:.0} earns a second"));
             let calm = open_loop(&spread, half, self.sizes.measured).await?;
-            let detail = format!("at {half:.0}/s; p50 {:.1} ms", calm.latency_ms(0.5));
-            self.report.note(of(P99), calm.latency_ms(0.99), detail);
+            let detail = format!("{calm} earns, p50 {:.1} ms", calm.latency_ms(0.5));
+            self.report.note(name, calm.latency_ms(0.99), detail);
         }
-        if self.wants(of(ONE_PARTNER)) {
-            self.now_measuring(format!("{engine_name}: earns at one partner"));
-            let one = town.earns(1, town.members())?;
-            let (one, many) = self.in_turns(&one, &spread, IN_FLIGHT).await?;
-            let detail = format!("{one} at one, {many} over {PARTNERS}");
-            self.report
-                .note(of(ONE_PARTNER), one.rate() / many.rate(), detail);
-        }
-        if self.wants(of(HOT_MEMBER)) {
-            self.now_measuring(format!("{engine_name}: earns by one member"));
-            let crowd = town.through(&node.client(IN_FLIGHT_HOT)?);
-            let hot = crowd.earns(PARTNERS, 1)?;
-            let spread = crowd.earns(PARTNERS, town.members())?;
-            let (hot, spread) = self.in_turns(&hot, &spread, IN_FLIGHT_HOT).await?;
-            let detail = format!(
-                "{hot} by one member, {spread} by {}, {IN_FLIGHT_HOT} in flight",
-                town.members()
-            );
-            self.report
-                .note(of(HOT_MEMBER), hot.rate() / spread.rate(), detail);
-        }
-        if self.wants(of(REDEEM_OVER_EARN)) {
-            self.now_measuring(format!("{engine_name}: redemptions"));
-            self.redemptions(of(REDEEM_OVER_EARN), &town, &earn).await?;
-        }
-        if self.wants(of(GROUP_COMMIT)) {
-            self.now_measuring(format!("{engine_name}: one posting per transaction"));
-            self.single(engine, of(GROUP_COMMIT), &setup, node, &town, &earn)
-                .await
-        } else {
-            node.stop().await
-        }
+        Ok(earn)
+    }
+
+    /// Earns at a single partner beside earns at all.
+    async fn one_partner(&mut self, engine: Engine, town: &Town) -> anyhow::Result<()> {
+        self.now_measuring(format!("{engine}: earns at one partner"));
+        let one = town.earns(1, town.members())?;
+        let all = town.earns(PARTNERS, town.members())?;
+        let (one, all) = self.in_turns(&one, &all, IN_FLIGHT).await?;
+        let detail = format!("{one} at one, {all} over {PARTNERS}");
+        let ratio = one.rate() / all.rate();
+        self.report.note(engine.of(ONE_PARTNER), ratio, detail);
+        Ok(())
+    }
+
+    /// Earns by a single member beside earns by all, with a crowd of calls in flight.
+    async fn hot_member(&mut self, engine: Engine, node: &Node, town: &Town) -> anyhow::Result<()> {
+        self.now_measuring(format!("{engine}: earns by one member"));
+        let town = town.through(&node.client(IN_FLIGHT_HOT)?);
+        let hot = town.earns(PARTNERS, 1)?;
+        let all = town.earns(PARTNERS, town.members())?;
+        let (hot, all) = self.in_turns(&hot, &all, IN_FLIGHT_HOT).await?;
+        let members = town.members();
+        let detail = format!("{hot} by one member, {all} by {members}, {IN_FLIGHT_HOT} in flight");
+        let ratio = hot.rate() / all.rate();
+        self.report.note(engine.of(HOT_MEMBER), ratio, detail);
+        Ok(())
     }
 
     /// Two kinds of calls in turns.
@@ -240,10 +261,11 @@ impl Bench {
     /// Redemptions of three lots of three issuers each, in turns with earns.
     async fn redemptions(
         &mut self,
-        name: &str,
+        engine: Engine,
         town: &Town,
         earn: &Measured,
     ) -> anyhow::Result<()> {
+        self.now_measuring(format!("{engine}: redemptions"));
         let part = self.sizes.measured / ROUNDS;
         // As many as take about as long as the earns they are compared with.
         #[expect(
@@ -253,6 +275,7 @@ impl Bench {
         )]
         let count = (earn.rate() * part.as_secs_f64() * 0.7) as usize;
         all_of(&town.joint_earns()?, IN_FLIGHT, count * ROUNDS as usize).await?;
+        town.check_redemption(FUNDERS).await?;
         let earns = town.earns(PARTNERS, town.members())?;
         let redemptions = town.redemptions()?;
         let mut earned = closed_loop(&earns, IN_FLIGHT, part).await?;
@@ -265,8 +288,8 @@ impl Bench {
             "{redeemed} redemptions (p99 {:.1} ms), {earned} earns",
             redeemed.latency_ms(0.99)
         );
-        self.report
-            .note(name, redeemed.rate() / earned.rate(), detail);
+        let ratio = redeemed.rate() / earned.rate();
+        self.report.note(engine.of(REDEEM_OVER_EARN), ratio, detail);
         Ok(())
     }
 
@@ -275,13 +298,11 @@ impl Bench {
     async fn single(
         &mut self,
         engine: Engine,
-        name: &str,
         setup: &Setup,
-        node: Node,
         town: &Town,
         group: &Measured,
     ) -> anyhow::Result<()> {
-        node.stop().await?;
+        self.now_measuring(format!("{engine}: one posting per transaction"));
         let setup = Setup {
             batch_commands: Some(1),
             ..setup.clone()
@@ -306,16 +327,18 @@ impl Bench {
         }
         let single: f64 = singles.iter().map(Measured::rate).sum();
         let detail = format!("{group} in groups, {single:.0}/s one by one");
-        self.report.note(name, group.rate() / single, detail);
+        let ratio = group.rate() / single;
+        self.report.note(engine.of(GROUP_COMMIT), ratio, detail);
         Ok(())
     }
 
-    /// What an earn takes on disk, and how long a start takes where there is something on disk.
+    /// What storing more does: to throughput, to the disk, to the next start.
     async fn storage(&mut self) -> anyhow::Result<()> {
-        if !self.wants(BYTES) && !self.wants(START) {
+        if ![GROWN, BYTES, START].iter().any(|name| self.wants(name)) {
             return Ok(());
         }
-        self.now_measuring(format!("storing {} earns", self.sizes.stored));
+        let (few, many) = self.sizes.stored;
+        self.now_measuring(format!("storing {many} earns"));
         let setup = self.setup(Engine::Sqlite, "storage")?;
         let node = Node::start(&setup).await?;
         let town = Town::furnish(&node.client(IN_FLIGHT)?, PARTNERS, self.sizes.members).await?;
@@ -323,20 +346,24 @@ impl Bench {
         node.stop().await?;
         let before = bytes_below(&setup.data_dir)?;
         let node = Node::start(&setup).await?;
-        let earns = town
-            .through(&node.client(IN_FLIGHT)?)
-            .earns(PARTNERS, town.members())?;
-        all_of(&earns, IN_FLIGHT, self.sizes.stored).await?;
+        let town = town.through(&node.client(IN_FLIGHT)?);
+        let earns = town.earns(PARTNERS, town.members())?;
+        // The first thousand find a node that has just started.
+        all_of(&earns, IN_FLIGHT, WARM_UP_CALLS).await?;
+        let small = all_of(&earns, IN_FLIGHT, few).await?;
+        all_of(&earns, IN_FLIGHT, many.saturating_sub(2 * few)).await?;
+        let grown = all_of(&earns, IN_FLIGHT, few).await?;
         node.stop().await?;
-        let grown = bytes_below(&setup.data_dir)?.saturating_sub(before);
+        if self.wants(GROWN) {
+            let detail = format!("{small} with {few} stored, {grown} with {many}");
+            self.report.note(GROWN, grown.rate() / small.rate(), detail);
+        }
         if self.wants(BYTES) {
+            let bytes = bytes_below(&setup.data_dir)?.saturating_sub(before);
+            let stored = WARM_UP_CALLS + 2 * few + many.saturating_sub(2 * few);
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 bytes")]
-            let each = grown as f64 / self.sizes.stored as f64;
-            let detail = format!(
-                "{} earns grew the files by {} KiB",
-                self.sizes.stored,
-                grown / 1_024
-            );
+            let each = bytes as f64 / stored as f64;
+            let detail = format!("{stored} earns grew the files by {} MiB", bytes >> 20);
             self.report.note(BYTES, each, detail);
         }
         if self.wants(START) {
@@ -349,7 +376,7 @@ impl Bench {
             }
             starts.sort();
             let median = starts[STARTS / 2].as_secs_f64() * 1e3;
-            let detail = format!("median of {STARTS}, {} earns stored", self.sizes.stored);
+            let detail = format!("median of {STARTS}, {many} earns stored");
             self.report.note(START, median, detail);
         }
         Ok(())

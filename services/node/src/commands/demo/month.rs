@@ -48,6 +48,7 @@ const ASKS_FOR_TOO_MUCH: f64 = 0.03;
 const ANSWER_IS_LOST: f64 = 0.03;
 const BRINGS_BACK: f64 = 0.05;
 const CHANGES_MIND: f64 = 0.15;
+const FORGETS_OLD_CHECK: f64 = 0.3;
 
 /// What happened in the month.
 #[derive(Clone, Debug, Default)]
@@ -164,7 +165,7 @@ async fn top_up(town: &Town, day: u32) -> anyhow::Result<()> {
 /// A member, and what is in the shopping bag.
 struct Shopper {
     number: usize,
-    /// The last check that earned: where, which, and what remains of it, in cents.
+    /// A check that earned and can be brought back: where, which, and its basis in cents.
     check: Option<(usize, String, i64)>,
     /// The last redemption: where, which, and how many points.
     redemption: Option<(usize, String, i64)>,
@@ -246,7 +247,11 @@ impl Shopper {
         tally.checks += 1;
         tally.asked_again += u64::from(twice);
         let basis = gross - value;
-        self.check = (basis > 0).then(|| (shop, till.check.clone(), basis));
+        // Some checks stay in the bag for long: by the time the goods come back, their points are
+        // spent, and the member owes them.
+        if basis > 0 && (self.check.is_none() || mood.f64() < FORGETS_OLD_CHECK) {
+            self.check = Some((shop, till.check.clone(), basis));
+        }
         Ok((self, tally))
     }
 

@@ -18,7 +18,7 @@ use coalition_proto::settlement::{
 use comfy_table::{Attribute, Cell, CellAlignment, Color, LineStyle, Table, TableStyle};
 use console::Style;
 use futures::TryStreamExt as _;
-use indicatif::ProgressBar;
+use indicatif::{HumanCount, ProgressBar};
 
 use super::cast::{CURRENCY, SHOPS, Town};
 use super::month::{DAYS, Tally};
@@ -31,12 +31,12 @@ const STYLE: TableStyle =
 
 /// The colours of heat, coolest first, and what is readable on them (ANSI 256 colours).
 const HEAT: [(u8, u8); 6] = [
-    (195, 16),
-    (159, 16),
-    (117, 16),
-    (75, 16),
-    (33, 231),
-    (19, 231),
+    (230, 16),
+    (229, 16),
+    (222, 16),
+    (215, 16),
+    (208, 16),
+    (160, 231),
 ];
 
 /// Half the width of the bars of net positions.
@@ -118,7 +118,7 @@ impl<'a> Wall<'a> {
             ),
         ];
         for (count, what) in done {
-            println!("{count:>7}  {what}");
+            println!("{:>7}  {what}", HumanCount(*count).to_string());
         }
         for (day, note) in notes {
             println!("  {:>2} Oct {}", day, self.quiet.apply_to(note));
@@ -229,7 +229,8 @@ impl<'a> Wall<'a> {
 
     /// What is to be paid.
     pub(super) fn payments(&self, settlement: &Settlement) {
-        self.heading("Payments that settle the window");
+        let id = &settlement.settlement_id;
+        self.heading(&format!("Payments that settle the window ({id})"));
         let mut table = self.table();
         for obligation in &settlement.obligations {
             let amount = obligation.amount.as_ref().map_or(0, |money| money.amount);
@@ -254,13 +255,12 @@ impl<'a> Wall<'a> {
             println!(
                 "{}",
                 self.quiet.apply_to(format!(
-                    "Netting turns {} {} of legs into {} {} in {} payments ({}).",
+                    "Netting turns {} {} of legs into {} {} in {} payments.",
                     money(gross),
                     total.currency_code,
                     money(paid),
                     total.currency_code,
                     settlement.obligations.len(),
-                    settlement.settlement_id,
                 ))
             );
         }
@@ -448,14 +448,15 @@ buf curl --protocol grpc --http2-prior-knowledge -H "authorization: Bearer $TOKE
     }
 }
 
-/// The colours of a cell of the matrix: the more, the warmer; none for nothing.
+/// The colours of a cell of the matrix: the more, the warmer; none for nothing. By the root, as most
+/// cells are far below the largest.
 fn heat(points: i64, most: i64) -> Option<(u8, u8)> {
-    let steps = HEAT.len() as u64;
     let points = u64::try_from(points).ok().filter(|points| *points > 0)?;
-    let step = (points * steps)
-        .div_ceil(most.unsigned_abs().max(1))
-        .clamp(1, steps);
-    HEAT.get(usize::try_from(step - 1).ok()?).copied()
+    let root = |number: u64| number.isqrt().max(1);
+    let steps = HEAT.len() as u64;
+    let step = (root(points) * steps).div_ceil(root(most.unsigned_abs()));
+    HEAT.get(usize::try_from(step.clamp(1, steps) - 1).ok()?)
+        .copied()
 }
 
 /// An amount of minor units in major units, with its thousands grouped.
@@ -507,8 +508,8 @@ mod tests {
     fn heat_grows_with_points() {
         assert_eq!(heat(0, 100), None);
         assert_eq!(heat(-5, 100), None);
-        assert_eq!(heat(1, 100), Some(HEAT[0]));
-        assert_eq!(heat(100, 100), Some(HEAT[5]));
-        assert_eq!(heat(50, 100), Some(HEAT[2]));
+        assert_eq!(heat(1, 10_000), Some(HEAT[0]));
+        assert_eq!(heat(2_500, 10_000), Some(HEAT[2]));
+        assert_eq!(heat(10_000, 10_000), Some(HEAT[5]));
     }
 }

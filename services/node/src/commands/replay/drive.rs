@@ -18,7 +18,7 @@ use coalition_proto::redeem::{
 };
 use coalition_proto::settlement::{CutWindowRequest, Window};
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
@@ -120,9 +120,13 @@ impl Driver {
             })
         });
         let style = ProgressStyle::with_template(
-            "{msg} [{bar:40}] {human_pos}/{human_len} rows, {per_sec}, {eta} left",
+            "{msg} [{bar:30}] {human_pos}/{human_len} rows, {rate}, {eta} left",
         )
-        .context("the progress bar's template")?;
+        .context("the progress bar's template")?
+        .with_key("rate", |state: &ProgressState, to: &mut dyn fmt::Write| {
+            // Nothing is lost with a rate that cannot be shown.
+            let _ = write!(to, "{:.0}/s", state.per_sec());
+        });
         let rows = u64::try_from(journal.rows.len())?;
         Ok(Self {
             tills: Arc::new(tills.collect::<Result<_, _>>()?),
@@ -328,6 +332,7 @@ fn date(at: Timestamp) -> String {
         .unwrap_or_default()
 }
 
+/// Makes the call that a visit is.
 async fn send(
     tills: &[Till],
     members: &[String],
@@ -352,11 +357,13 @@ async fn send(
             amount,
         })
     };
+    let partner_id = String::new();
+    let caller = &till.caller;
     match &visit.act {
         Act::Earn { amount_minor } => {
             let earn = EarnRequest {
                 request_id,
-                partner_id: String::new(),
+                partner_id,
                 member: Some(earn_request::Member::MemberId(member)),
                 context,
                 amounts: Some(CheckAmounts {
@@ -364,45 +371,43 @@ async fn send(
                     ..CheckAmounts::default()
                 }),
             };
-            till.caller.call(earn).await.map(drop)
+            caller.call(earn).await.map(drop)
         }
         Act::Redeem { points } => {
             let redeem = RedeemRequest {
                 request_id,
-                partner_id: String::new(),
+                partner_id,
                 member: Some(redeem_request::Member::MemberId(member)),
                 points: *points,
                 context,
                 check_total: None,
             };
-            till.caller.call(redeem).await.map(drop)
+            caller.call(redeem).await.map(drop)
         }
         Act::Return {
             amount_minor,
             check_id,
         } => {
-            let give_back = ReturnEarnRequest {
+            let original = return_earn_request::Original::OriginalCheckId(check_id.clone());
+            let back = ReturnEarnRequest {
                 request_id,
-                partner_id: String::new(),
-                original: Some(return_earn_request::Original::OriginalCheckId(
-                    check_id.clone(),
-                )),
+                partner_id,
+                original: Some(original),
                 returned: money(*amount_minor),
                 context,
             };
-            till.caller.call(give_back).await.map(drop)
+            caller.call(back).await.map(drop)
         }
         Act::ReverseRedeem { points, check_id } => {
+            let original = refund_redemption_request::Original::OriginalCheckId(check_id.clone());
             let refund = RefundRedemptionRequest {
                 request_id,
-                partner_id: String::new(),
-                original: Some(refund_redemption_request::Original::OriginalCheckId(
-                    check_id.clone(),
-                )),
+                partner_id,
+                original: Some(original),
                 points: *points,
                 context,
             };
-            till.caller.call(refund).await.map(drop)
+            caller.call(refund).await.map(drop)
         }
     }
 }
