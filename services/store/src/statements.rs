@@ -313,7 +313,7 @@ statements! {
         "with k (k_window) as ({rows}) ",
         "select window_id, ", total!(), ", amount from k join window_totals on window_id = k_window";
     LAST_TRANSACTION() =
-        "select id from transactions order by id desc limit 1";
+        "select id from transactions where declined is null order by id desc limit 1";
     CLOSE_WINDOW(Uuid, Big, Uuid, Bytes) =
         "update windows set state = 2, closed_us = $2, last_transaction_id = $3, ",
         "totals_hash = $4 where id = $1 and state = 1";

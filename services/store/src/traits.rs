@@ -153,7 +153,8 @@ pub trait Unit: Send {
         &mut self,
         windows: &[WindowId],
     ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError>;
-    /// The last transaction of all, by id; under the exclusive lock, the open window's last.
+    /// The last posting of all, by id: declined transactions do not count. Under the exclusive lock,
+    /// the open window's last, if it has any.
     async fn last_transaction(&mut self) -> Result<Option<TransactionId>, StoreError>;
     /// Closes the open window with what `closed` says of it and opens the next one.
     async fn turn_window(&mut self, closed: &Window, opened: &Window) -> Result<(), StoreError>;

@@ -254,9 +254,13 @@ pub(crate) async fn the_last_transaction_is_the_greatest(db: &TestDb) {
     let (member, partner) = (enrolled(db, 0).await.id, partner_id());
     let (mut unit, frame) = begin(db).await;
     assert_eq!(unit.last_transaction().await.expect("finds"), None);
-    let transactions = [(); 3].map(|()| decline(member, partner, frame.window));
+    let mut transactions = [(); 4].map(|()| decline(member, partner, frame.window));
+    for posted in &mut transactions[..3] {
+        posted.declined = None;
+    }
     let reversed: Vec<_> = transactions.iter().rev().cloned().collect();
     unit.insert_transactions(&reversed).await.expect("inserts");
+    // The fourth was declined: it is no posting.
     let last = Some(transactions[2].id);
     assert_eq!(unit.last_transaction().await.expect("finds"), last);
     commit(unit).await;
