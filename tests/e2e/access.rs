@@ -35,6 +35,7 @@ both_engines!(
     partners_see_their_own_rows_only,
     security_15_page_tokens_are_personal,
     a_till_is_bound_to_its_place,
+    a_token_for_nobody_opens_nothing,
 );
 
 /// A call of any RPC with an empty message: how far it gets tells who is let in.
@@ -578,4 +579,27 @@ async fn a_till_is_bound_to_its_place(network: &Network) {
     bound.ask(place("c-2", "mitte", "till-1")).await;
     denied(&bound, place("c-3", "kreuzberg", "till-1")).await;
     denied(&bound, place("c-4", "mitte", "till-2")).await;
+}
+
+/// A token that is valid, of a partner that the network does not have.
+async fn a_token_for_nobody_opens_nothing(network: &Network) {
+    let Two { a, nobody, .. } = two(network).await;
+    let member = network.member().await;
+    let (till, office) = (network.till(&nobody), network.office(&nobody));
+    for refusal in [
+        till.refused(a.earning(&member, "c-1", 100)).await,
+        till.refused(a.redeeming(&member, "r-1", 1)).await,
+        till.refused(a.returning("c-1", 1)).await,
+        till.refused(a.refunding("r-1", 1)).await,
+        office.refused(GetHeadroomRequest::default()).await,
+    ] {
+        let fine = [
+            Code::PermissionDenied,
+            Code::NotFound,
+            Code::FailedPrecondition,
+        ];
+        assert!(fine.contains(&refusal.code), "{refusal}");
+    }
+    let positions = office.ask(ListPositionsRequest::default()).await;
+    assert!(positions.positions.is_empty());
 }

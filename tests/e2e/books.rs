@@ -8,13 +8,56 @@ use coalition_proto::settlement::{
     RecordFundingRequest,
 };
 use coalition_store::testing::Engine;
+use coalition_tests::engine::{bounded, not_run};
 use coalition_tests::figures::money;
+use coalition_tests::process::Coalition;
 use coalition_tests::{Network, both_engines, request_id, terms};
+
+use crate::split::COMMAND_MAX;
 
 both_engines!(
     books_balance_after_everything,
     an_edited_figure_is_found_and_named
 );
+
+#[test]
+fn the_command_line_names_an_edit_on_sqlite() {
+    verified_by_command(Engine::Sqlite);
+}
+
+#[test]
+fn the_command_line_names_an_edit_on_postgres() {
+    verified_by_command(Engine::Postgres);
+}
+
+/// `coalition verify` looks into the database itself: its exit code tells, and its table names.
+fn verified_by_command(engine: Engine) {
+    bounded(async {
+        let Some(network) = Network::start(engine).await else {
+            return not_run("PostgreSQL: no server binaries found");
+        };
+        let busy = busy(&network).await;
+        let (database, folder) = network.close().await;
+        let verify = || {
+            Coalition::new(["verify", "--database-url", &database.url])
+                .env("COALITION_DATA_DIR", folder.path())
+                .run(COMMAND_MAX)
+        };
+        verify().await.assert_code(0);
+        assert_eq!(
+            database
+                .sql("update positions set debits = debits + 1 where currency = 'EUR'")
+                .await,
+            4
+        );
+        verify().await.assert_code(1).assert_says(&busy.partner);
+        database
+            .sql("update positions set debits = debits - 1 where currency = 'EUR'")
+            .await;
+        verify().await.assert_code(0);
+        database.remove().await;
+    });
+}
 
 /// What the scenario's rows are called.
 struct Busy {

@@ -4,6 +4,8 @@
 use coalition_proto::common::Money;
 use coalition_proto::earn::{self, CheckAmounts, EarnRequest};
 use coalition_proto::partner::Terms;
+use coalition_proto::redeem;
+use coalition_proto::sandbox::AdvanceClockRequest;
 use coalition_proto::settlement::{ComputeSettlementRequest, NettingMethod};
 use coalition_tests::figures::money;
 use coalition_tests::{Network, OPERATOR, both_engines, request_id, terms};
@@ -12,6 +14,8 @@ use tonic::Code;
 
 both_engines!(
     sums_beyond_the_range_are_refused,
+    more_points_than_anybody_can_spend,
+    the_ends_of_time,
     currencies_count_in_their_own_units,
     several_currencies_settle_side_by_side,
 );
@@ -93,6 +97,78 @@ async fn sums_beyond_the_range_are_refused(network: &Network) {
     // What is undone makes room again.
     dear.take_back("d-0", 8_900).await;
     assert_eq!(dear.earn(&member, "d-again", 50).await.points_earned, 50);
+}
+
+async fn more_points_than_anybody_can_spend(network: &Network) {
+    let many = Terms {
+        points_per_unit: "1000000000".to_owned(),
+        ..terms::settle_at_redemption("EUR", "0.000001", "0.000001")
+    };
+    let many = network.partner("many", many).await;
+    let (rich, other) = (network.member().await, network.member().await);
+    // Nine million million million points, at a thousand million per euro.
+    let points = 9_000_000_000_000_000_000;
+    let earned = many.earn(&rich, "c-1", 900_000_000_000).await;
+    assert_eq!(earned.points_earned, points);
+    let more = many.earning(&other, "c-2", 900_000_000_000);
+    let refusal = many.till.refused(more).await;
+    refusal.assert(Code::OutOfRange, "AMOUNT_OUT_OF_RANGE");
+    // Who has them can still spend some, be told what is left, and give them back.
+    let spent = many.redeem(&rich, "r-1", 1_000_000_000_000).await;
+    let left = points - 1_000_000_000_000;
+    assert_eq!(spent.balance.expect("a balance").available, left);
+    let quote = redeem::QuoteRequest {
+        member: Some(redeem::quote_request::Member::MemberId(rich.clone())),
+        ask: Some(redeem::quote_request::Ask::Points(100)),
+        ..redeem::QuoteRequest::default()
+    };
+    match many.till.call(quote).await {
+        Ok(quoted) => assert_eq!((quoted.points, quoted.max_points), (100, left)),
+        // What all of it is worth is beyond the range.
+        Err(refusal) => {
+            refusal.assert(Code::OutOfRange, "AMOUNT_OUT_OF_RANGE");
+        }
+    }
+    many.refund("r-1", 1_000_000_000_000).await;
+    let returned = many.take_back("c-1", 900_000_000_000).await;
+    assert_eq!(returned.points_clawed_back, points);
+    // What was issued in this window stays counted; the next one begins with nothing.
+    network.cut().await;
+    assert_eq!(
+        many.earn(&other, "c-3", 100).await.points_earned,
+        1_000_000_000
+    );
+}
+
+async fn the_ends_of_time(network: &Network) {
+    let cafe = network
+        .partner("cafe", terms::settle_at_issue("EUR", "0.01", "0.008"))
+        .await;
+    let member = network.member().await;
+    cafe.earn(&member, "c-1", 100).await;
+    network.set_clock("9999-06-01").await;
+    assert_eq!(network.cut().await.expired_points, 100);
+    // A lot would outlive what a date can say.
+    match cafe.till.call(cafe.earning(&member, "c-2", 100)).await {
+        Ok(earned) => assert_eq!(earned.points_earned, 100),
+        Err(refusal) => {
+            refusal.assert(Code::OutOfRange, "AMOUNT_OUT_OF_RANGE");
+        }
+    }
+    let advance = AdvanceClockRequest {
+        request_id: request_id(),
+        duration: Some(prost_types::Duration {
+            seconds: 316_224_000,
+            nanos: 0,
+        }),
+    };
+    match network.maker.call(advance).await {
+        Ok(moved) => assert!(moved.time.is_some()),
+        Err(refusal) => assert!(
+            matches!(refusal.code, Code::InvalidArgument | Code::OutOfRange),
+            "{refusal}"
+        ),
+    }
 }
 
 async fn currencies_count_in_their_own_units(network: &Network) {

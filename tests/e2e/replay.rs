@@ -16,7 +16,7 @@ const HALF_YEAR_MAX: Duration = Duration::from_mins(9);
 
 /// The files of a replay.
 #[derive(Clone)]
-struct Files {
+pub(crate) struct Files {
     partners: PathBuf,
     journal: PathBuf,
     windows: PathBuf,
@@ -24,7 +24,7 @@ struct Files {
 }
 
 impl Files {
-    fn small() -> Self {
+    pub(crate) fn small() -> Self {
         let folder = workspace().join("tests/fixtures/journal");
         Self {
             partners: folder.join("partners.csv"),
@@ -47,7 +47,7 @@ impl Files {
         files.journal.exists().then_some(files)
     }
 
-    fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         [
             ("--partners", &self.partners),
             ("--journal", &self.journal),

@@ -18,6 +18,11 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::{interval, timeout};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::replay::Files;
 
 /// Longest that a command that prints an answer may take.
 pub(crate) const COMMAND_MAX: Duration = Duration::from_mins(1);
@@ -25,10 +30,10 @@ pub(crate) const COMMAND_MAX: Duration = Duration::from_mins(1);
 /// Longest until a service that came back is called again.
 const BACK_MAX: Duration = Duration::from_secs(20);
 
-const FACE_VALUES: (&str, &str) = (
-    "COALITION_NETWORK_FACE_VALUES",
-    "{EUR = \"0.01\", USD = \"0.01\"}",
-);
+const FACE_VALUES: &str = "COALITION_NETWORK_FACE_VALUES";
+
+/// A cent a point in euros; in dollars half a cent, as the small journal has it.
+const FACE_VALUES_SET: &str = "{EUR = \"0.01\", USD = \"0.005\"}";
 
 /// A network of five processes.
 struct Split {
@@ -41,7 +46,7 @@ struct Split {
 fn role(name: &str, listen: &str, folder: &Path, database: &str) -> Coalition {
     Coalition::new([name, "--listen", listen, "--database-url", database])
         .env("COALITION_DATA_DIR", folder)
-        .env(FACE_VALUES.0, FACE_VALUES.1)
+        .env(FACE_VALUES, FACE_VALUES_SET)
 }
 
 impl Split {
@@ -61,7 +66,7 @@ impl Split {
         for _ in 0..2 {
             let migrate = Coalition::new(["migrate", "--database-url", &url])
                 .env("COALITION_DATA_DIR", folder.path())
-                .env(FACE_VALUES.0, FACE_VALUES.1);
+                .env(FACE_VALUES, FACE_VALUES_SET);
             migrate
                 .run(COMMAND_MAX)
                 .await
@@ -183,6 +188,21 @@ fn five_processes_are_one_network() {
 }
 
 #[test]
+fn a_small_journal_matches_over_five_processes() {
+    split(async |split| {
+        let arguments = ["replay".to_owned()]
+            .into_iter()
+            .chain(Files::small().arguments());
+        let run = Coalition::new(
+            arguments.chain(["--endpoint".to_owned(), split.network.endpoint().to_owned()]),
+        )
+        .env("COALITION_DATA_DIR", split.network.data_dir());
+        run.run(COMMAND_MAX).await.assert_code(0);
+        split.network.assert_books_balance().await;
+    });
+}
+
+#[test]
 fn a_service_that_dies_takes_no_other_with_it() {
     split(async |mut split| {
         let cafe = split
@@ -205,6 +225,12 @@ fn a_service_that_dies_takes_no_other_with_it() {
         );
         assert_eq!(cafe.redeem(&member, "r-1", 400).await.points, 400);
 
+        // Whoever watches the gateway's health sees which one is gone.
+        let watched = &split.network;
+        until_health(watched, EARN, ServingStatus::NotServing).await;
+        until_health(watched, "", ServingStatus::NotServing).await;
+        until_health(watched, REDEEM, ServingStatus::Serving).await;
+
         let network = &split.network;
         let (folder, url) = (network.data_dir(), network.database_url());
         let back = role("earn", &listen, folder, url).start().await;
@@ -213,6 +239,8 @@ fn a_service_that_dies_takes_no_other_with_it() {
         assert!(again.replayed);
         assert_eq!(again.transaction_id, first.transaction_id);
         cafe.earn(&member, "c-2", 100).await;
+        until_health(network, EARN, ServingStatus::Serving).await;
+        until_health(network, "", ServingStatus::Serving).await;
         network.assert_books_balance().await;
         drop(back);
     });
@@ -310,6 +338,32 @@ async fn decided<R: Rpc>(till: &Caller, request: &R) -> Result<R::Answer, Refusa
         }
     });
     answered.await.expect("somebody is not always first")
+}
+
+const EARN: &str = coalition_proto::earn::earn_service_server::SERVICE_NAME;
+const REDEEM: &str = coalition_proto::redeem::redeem_service_server::SERVICE_NAME;
+
+/// Watches what the gateway says of a service until it says this. Needs no token.
+async fn until_health(network: &Network, service: &str, expected: ServingStatus) {
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let said = timeout(BACK_MAX, async {
+        let mut health = HealthClient::new(network.stranger().channel());
+        let mut news = health
+            .watch(request)
+            .await
+            .expect("health is told")
+            .into_inner();
+        while let Some(said) = news.message().await.expect("news come as they are made") {
+            if said.status() == expected {
+                return;
+            }
+        }
+        panic!("the watch of {service:?} ended");
+    });
+    let said = said.await;
+    assert!(said.is_ok(), "{service:?} is not {expected:?} in time");
 }
 
 /// Repeats a request, as tills do, until it is not answered with UNAVAILABLE any more.

@@ -141,6 +141,14 @@ impl Network {
         self.database.remove().await;
     }
 
+    /// Stops the node; what it kept stays.
+    pub async fn close(self) -> (Database, TempDir) {
+        if let Some(node) = self.node {
+            node.shut_down().await;
+        }
+        (self.database, self.folder)
+    }
+
     /// Another view of the same network, at another address.
     #[must_use]
     pub fn moved_to(self, endpoint: &str) -> Self {
