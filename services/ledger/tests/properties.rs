@@ -30,7 +30,7 @@ pub(crate) fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(500))]
+    #![proptest_config(config(300))]
 
     #[test]
     fn batches_single_commands_and_the_model_agree_and_every_invariant_holds(

@@ -46,7 +46,7 @@ fn drawn(slices: &[Slice]) -> Vec<(Party, Points)> {
 }
 
 proptest! {
-    #![proptest_config(config(80))]
+    #![proptest_config(config(60))]
 
     #[test]
     fn a_book_as_of_an_instant_is_the_book_after_a_sweep(

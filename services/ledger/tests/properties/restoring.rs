@@ -104,7 +104,7 @@ fn undo(network: &mut Network, kind: Kind, request: &Command) -> Transaction {
 }
 
 proptest! {
-    #![proptest_config(config(150))]
+    #![proptest_config(config(100))]
 
     #[test]
     fn returning_everything_restores_every_figure(
