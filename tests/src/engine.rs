@@ -11,7 +11,7 @@ pub use coalition_store::testing::Engine;
 use crate::network::Network;
 
 /// Longest that one scenario may take before it counts as stuck.
-const SCENARIO_MAX: Duration = Duration::from_mins(3);
+const SCENARIO_MAX: Duration = Duration::from_mins(10);
 
 /// Threads of one scenario's runtime, the node's tasks included.
 const THREADS: usize = 2;
