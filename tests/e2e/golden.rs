@@ -1,20 +1,25 @@
 //! The golden scenarios: worked numbers that the product reproduces through its public interface, on
 //! both engines. Every figure is read from `fixtures/golden`, none stands here.
 
+mod reading;
+
 use std::collections::BTreeMap;
 
 use coalition_proto::common::LotSlice;
 use coalition_proto::earn::{self, CheckAmounts};
 use coalition_proto::partner::Terms;
 use coalition_proto::settlement::{
-    AccountKind, ComputeSettlementRequest, FundingDirection, GetHeadroomRequest,
-    GetTrialBalanceRequest, Headroom, ListExposuresRequest, NettingMethod, Obligation,
-    RecordFundingRequest, Settlement,
+    FundingDirection, ListExposuresRequest, NettingMethod, Obligation, RecordFundingRequest,
 };
 use coalition_tests::figures::{DAY_S, later, micros, minor, money, time};
 use coalition_tests::{Network, OPERATOR, Partner, both_engines, request_id, terms};
 use futures::future::join_all;
 use serde_json::Value;
+
+use self::reading::{
+    by_issuer, code_of, compute, expected_nets, expected_payments, headroom, held_by_members, nets,
+    number, of, pairs, partners, payments, text, weight,
+};
 
 both_engines!(
     month_four_partners,
@@ -398,12 +403,7 @@ fn limit_steps() -> Vec<(i64, String)> {
 async fn assert_limit_position(network: &Network, issuer: &Partner) {
     let position = micros(text(&golden!("limit_within_a_batch")["expect"]["position"]));
     assert_eq!(network.nets("").await.get(&issuer.id), Some(&position));
-    let headroom = issuer
-        .office
-        .ask(GetHeadroomRequest::default())
-        .await
-        .headroom;
-    let headroom = headroom.expect("the headroom");
+    let headroom = headroom(issuer).await;
     assert_eq!(headroom.position_micros, position);
     let limit = headroom.limit_micros.expect("there is a limit");
     assert_eq!(headroom.headroom_micros, Some(limit + position));
@@ -653,148 +653,4 @@ async fn prepaid_block(network: &Network) {
             assert_eq!(headroom.below_alert_points, alert, "after step {place}");
         }
     }
-}
-
-async fn headroom(partner: &Partner) -> Headroom {
-    let answer = partner.office.ask(GetHeadroomRequest::default()).await;
-    answer.headroom.expect("the headroom")
-}
-
-async fn compute(network: &Network, window: &str, method: NettingMethod) -> Settlement {
-    let request = ComputeSettlementRequest {
-        request_id: request_id(),
-        window_ids: vec![window.to_owned()],
-        netting: method.into(),
-        validate_only: true,
-    };
-    let answer = network.maker.ask(request).await;
-    answer.settlement.expect("the settlement")
-}
-
-/// Points that members hold, by the trial balance.
-async fn held_by_members(network: &Network) -> i64 {
-    let trial = network.viewer.ask(GetTrialBalanceRequest::default()).await;
-    assert!(trial.balanced, "{:?}", trial.equations);
-    let available = i32::from(AccountKind::Available);
-    trial
-        .accounts
-        .iter()
-        .filter(|row| row.kind == available)
-        .map(|row| row.balance)
-        .sum()
-}
-
-async fn partners(network: &Network, codes: &Value, terms: &Terms) -> BTreeMap<String, Partner> {
-    let mut partners = BTreeMap::new();
-    for code in codes.as_array().expect("codes of partners") {
-        let partner = network.partner(text(code), terms.clone()).await;
-        partners.insert(text(code).to_owned(), partner);
-    }
-    partners
-}
-
-/// The partner that a step happens at.
-fn of<'a>(partners: &'a BTreeMap<String, Partner>, step: &Value) -> &'a Partner {
-    &partners[text(&step["partner"])]
-}
-
-fn code_of(partners: &BTreeMap<String, Partner>, party: &str) -> String {
-    if party == OPERATOR {
-        return "operator".to_owned();
-    }
-    let partner = partners.values().find(|partner| partner.id == party);
-    partner
-        .unwrap_or_else(|| panic!("{party} is no partner"))
-        .code
-        .clone()
-}
-
-/// Nets by code, in micro-units; whoever comes out even is left out.
-async fn nets(
-    network: &Network,
-    partners: &BTreeMap<String, Partner>,
-    window: &str,
-) -> BTreeMap<String, i64> {
-    let nets = network.nets(window).await.into_iter();
-    let nets = nets.map(|(party, net)| (code_of(partners, &party), net));
-    nets.filter(|(_, net)| *net != 0).collect()
-}
-
-fn expected_nets(nets: &Value) -> BTreeMap<String, i64> {
-    let nets = nets.as_object().expect("nets by party").iter();
-    let nets = nets.map(|(code, net)| (code.clone(), micros(text(net))));
-    nets.filter(|(_, net)| *net != 0).collect()
-}
-
-fn payments(
-    settlement: &Settlement,
-    partners: &BTreeMap<String, Partner>,
-) -> Vec<(String, String, i64)> {
-    let mut payments: Vec<(String, String, i64)> = settlement
-        .obligations
-        .iter()
-        .map(|row| {
-            let amount = row.amount.as_ref().expect("an amount").amount;
-            (
-                code_of(partners, &row.payer),
-                code_of(partners, &row.payee),
-                amount,
-            )
-        })
-        .collect();
-    payments.sort();
-    payments
-}
-
-fn expected_payments(payments: &Value) -> Vec<(String, String, i64)> {
-    let mut payments: Vec<(String, String, i64)> = payments
-        .as_array()
-        .expect("payments")
-        .iter()
-        .map(|row| {
-            (
-                text(&row[0]).to_owned(),
-                text(&row[1]).to_owned(),
-                minor(text(&row[2])),
-            )
-        })
-        .collect();
-    payments.sort();
-    payments
-}
-
-fn by_issuer(slices: &[LotSlice], partners: &BTreeMap<String, Partner>) -> Vec<(String, i64)> {
-    slices
-        .iter()
-        .map(|slice| (code_of(partners, &slice.issuer), slice.points))
-        .collect()
-}
-
-/// Rows of a name and a number.
-fn pairs(rows: &Value) -> Vec<(String, i64)> {
-    let rows = rows.as_array().expect("rows").iter();
-    rows.map(|row| (text(&row[0]).to_owned(), number(&row[1])))
-        .collect()
-}
-
-/// A share as a weight: `1/5` next to other fifths is 1, `60%` next to other percents is 60.
-fn weight(share: &str) -> i32 {
-    let digits = share
-        .split_once('/')
-        .map_or(share.trim_end_matches('%'), |(part, _)| part);
-    digits
-        .parse()
-        .unwrap_or_else(|error| panic!("{share}: {error}"))
-}
-
-fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
-}
-
-fn number(value: &Value) -> i64 {
-    value
-        .as_i64()
-        .unwrap_or_else(|| panic!("{value} is no whole number"))
 }
