@@ -2,11 +2,12 @@
 //!
 //! A row on its way into a database is a list of [`Cell`]s in the order of a statement's columns; a
 //! row on its way out is read through [`Columns`], in the order of the select list. What a posting
-//! looks like as bytes stands in [`posting`]; rows of the books in [`books`], rows of the registry,
+//! looks like as bytes stands in [`posting`], what guards its row in [`digest`]; rows of the books in [`books`], rows of the registry,
 //! windows and settlements in [`registry`]. Deliberately absent: SQL (see `statements`), and any
 //! decision about what is read.
 
 pub(crate) mod books;
+mod digest;
 pub(crate) mod posting;
 pub(crate) mod registry;
 
@@ -19,6 +20,7 @@ use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::{Channel, Decline, Kind};
 use uuid::Uuid;
 
+use self::digest::{DIGEST_BYTES, DigestInput};
 use crate::error::StoreError;
 use crate::model::{AgreementState, Mode, SettlementState, Side, WindowState};
 
@@ -255,22 +257,43 @@ pub(crate) use row;
 pub(crate) struct Columns<'a> {
     row: &'a dyn Row,
     next: usize,
+    /// What was read so far, where a digest is taken of it.
+    gathered: Option<DigestInput>,
 }
 
 impl<'a> Columns<'a> {
     /// The columns of `row`, from the first.
     pub(crate) fn new(row: &'a dyn Row) -> Self {
-        Self { row, next: 0 }
+        Self {
+            row,
+            next: 0,
+            gathered: None,
+        }
+    }
+
+    /// Has what is read from the first column on gathered for a digest.
+    pub(crate) fn gather(&mut self) {
+        self.gathered = Some(DigestInput::new());
+    }
+
+    /// The digest of what was read since the first column; no more is gathered.
+    pub(crate) fn digest(&mut self) -> Option<[u8; DIGEST_BYTES]> {
+        self.gathered.take().map(|input| input.digest())
     }
 
     fn take<T>(
         &mut self,
         get: impl Fn(&dyn Row, usize) -> Result<Option<T>, sqlx::Error>,
+        note: impl Fn(&mut DigestInput, usize, &T),
     ) -> Result<Option<T>, StoreError> {
         let place = self.next;
         self.next = place.saturating_add(1);
-        get(self.row, place)
-            .map_err(|error| StoreError::Damaged(format!("column {place}: {error}")))
+        let value = get(self.row, place)
+            .map_err(|error| StoreError::Damaged(format!("column {place}: {error}")))?;
+        if let (Some(input), Some(value)) = (&mut self.gathered, &value) {
+            note(input, place, value);
+        }
+        Ok(value)
     }
 
     fn must<T>(&self, value: Option<T>) -> Result<T, StoreError> {
@@ -279,7 +302,10 @@ impl<'a> Columns<'a> {
     }
 
     pub(crate) fn maybe_uuid(&mut self) -> Result<Option<Uuid>, StoreError> {
-        self.take(|row, place| row.uuid(place))
+        self.take(
+            |row, place| row.uuid(place),
+            |input, place, value| input.uuid(place, *value),
+        )
     }
 
     pub(crate) fn uuid(&mut self) -> Result<Uuid, StoreError> {
@@ -288,7 +314,10 @@ impl<'a> Columns<'a> {
     }
 
     pub(crate) fn maybe_big(&mut self) -> Result<Option<i64>, StoreError> {
-        self.take(|row, place| row.big(place))
+        self.take(
+            |row, place| row.big(place),
+            |input, place, value| input.number(place, *value),
+        )
     }
 
     pub(crate) fn big(&mut self) -> Result<i64, StoreError> {
@@ -297,12 +326,18 @@ impl<'a> Columns<'a> {
     }
 
     pub(crate) fn integer(&mut self) -> Result<i32, StoreError> {
-        let value = self.take(|row, place| row.integer(place))?;
+        let value = self.take(
+            |row, place| row.integer(place),
+            |input, place, value| input.number(place, (*value).into()),
+        )?;
         self.must(value)
     }
 
     pub(crate) fn maybe_small(&mut self) -> Result<Option<i16>, StoreError> {
-        self.take(|row, place| row.small(place))
+        self.take(
+            |row, place| row.small(place),
+            |input, place, value| input.number(place, (*value).into()),
+        )
     }
 
     pub(crate) fn small(&mut self) -> Result<i16, StoreError> {
@@ -311,11 +346,17 @@ impl<'a> Columns<'a> {
     }
 
     pub(crate) fn maybe_boolean(&mut self) -> Result<Option<bool>, StoreError> {
-        self.take(|row, place| row.boolean(place))
+        self.take(
+            |row, place| row.boolean(place),
+            |input, place, value| input.boolean(place, *value),
+        )
     }
 
     pub(crate) fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
-        self.take(|row, place| row.text(place))
+        self.take(
+            |row, place| row.text(place),
+            |input, place, value| input.text(place, value),
+        )
     }
 
     pub(crate) fn text(&mut self) -> Result<String, StoreError> {
@@ -324,7 +365,10 @@ impl<'a> Columns<'a> {
     }
 
     pub(crate) fn maybe_bytes(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.take(|row, place| row.bytes(place))
+        self.take(
+            |row, place| row.bytes(place),
+            |input, place, value| input.bytes(place, value),
+        )
     }
 
     pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {

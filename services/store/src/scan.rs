@@ -9,7 +9,6 @@ use coalition_ledger::snapshot::{DebtRecord, Position, TotalKey};
 use coalition_ledger::transaction::Transaction;
 use uuid::Uuid;
 
-use crate::codec::books::StoredTransaction;
 use crate::codec::{Rows, books, cells, registry};
 use crate::error::StoreError;
 use crate::model::{ScannedLot, Window};
@@ -68,7 +67,8 @@ impl<S: Session> Scan for Picture<S> {
             let Some((last, _)) = page.last() else { break };
             from = Some(*last);
             for (id, stored) in page {
-                if !stored.as_ref().is_some_and(StoredTransaction::is_intact) {
+                let is_intact = stored.as_ref().and_then(|stored| stored.is_intact);
+                if is_intact != Some(true) {
                     damaged.push(id);
                 }
                 transactions.extend(stored.map(|stored| stored.transaction));

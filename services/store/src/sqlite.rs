@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
@@ -291,12 +292,19 @@ impl Session for SqliteSession {
         let mut all = Vec::new();
         for (text, arguments) in runs(statement, rows)? {
             let query = sqlx::query_with(AssertSqlSafe(text), arguments);
-            let outcome = query.fetch_all(self.connection()?).await;
-            for row in self.watch(outcome)? {
-                all.push(read(&mut Columns::new(&row))?);
-            }
+            let mut found = query.fetch(self.connection()?);
+            let outcome = loop {
+                match found.try_next().await {
+                    // Read at once: a row holds an allocation for each of its columns.
+                    Ok(Some(row)) => all.push(read(&mut Columns::new(&row))),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            drop(found);
+            self.watch(outcome)?;
         }
-        Ok(all)
+        all.into_iter().collect()
     }
 
     async fn execute(

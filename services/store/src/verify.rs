@@ -2,14 +2,20 @@
 
 use coalition_ledger::audit::{Auditor, Counts, Finding};
 use coalition_ledger::ids::{LotId, MemberId, TransactionId};
+use coalition_ledger::transaction::Transaction;
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::model::WindowState;
+use crate::model::{ScannedLot, WindowState};
 use crate::operations::totals_hash;
 use crate::traits::{Scan, Store};
 
 /// Rows read at a time.
-const PAGE: i64 = 4_096;
+const PAGE: i64 = 2_048;
+
+/// Pages that may wait for the auditor.
+const PAGES_WAITING: usize = 4;
 
 /// What `verify` tells while it works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,44 +53,90 @@ impl Listener for tokio::sync::mpsc::Sender<Report> {
 }
 
 /// Verifies the books; ends early where the listener has heard enough.
+///
+/// One task reads while another recomputes; pages between them are few.
 pub async fn verify(store: &dyn Store, listener: &mut dyn Listener) -> Result<(), StoreError> {
     let mut scan = store.scan().await?;
-    let mut auditor = Auditor::new();
-    let mut findings = 0_u64;
     let total = u64::try_from(scan.transaction_count().await?).unwrap_or_default();
-    let mut after: Option<TransactionId> = None;
-    loop {
-        let (page, forged) = scan.transactions(after, PAGE).await?;
-        for id in forged {
-            findings += 1;
-            if !listener.hear(Report::Finding(forgery(id))).await {
-                return Ok(());
-            }
-        }
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        for transaction in &page {
-            auditor.transaction(transaction);
-        }
-        let done = auditor.counts().transactions;
-        if !listener.hear(Report::Progress { done, total }).await {
-            return Ok(());
-        }
-    }
+    let (pages, received) = mpsc::channel(PAGES_WAITING);
+    let auditor = tokio::spawn(recompute(received));
+    let read = read_pages(scan.as_mut(), &pages, total, listener).await;
+    drop(pages);
+    let mut auditor = auditor
+        .await
+        .unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
+    let Some(forged) = read? else { return Ok(()) };
     compare(scan.as_mut(), &mut auditor).await?;
+    let mut findings = forged;
     for finding in auditor.findings() {
         findings += 1;
         if !listener.hear(Report::Finding(finding)).await {
             return Ok(());
         }
     }
-    listener
-        .hear(Report::Summary {
-            counts: auditor.counts(),
-            findings,
-        })
-        .await;
+    let counts = auditor.counts();
+    listener.hear(Report::Summary { counts, findings }).await;
     Ok(())
+}
+
+/// What was read, on its way to the auditor.
+enum Page {
+    Transactions(Vec<Transaction>),
+    Lots(Vec<ScannedLot>),
+}
+
+/// Takes pages in until there are no more.
+async fn recompute(mut pages: mpsc::Receiver<Page>) -> Auditor {
+    let mut auditor = Auditor::new();
+    while let Some(page) = pages.recv().await {
+        match page {
+            Page::Transactions(page) => page.iter().for_each(|row| auditor.transaction(row)),
+            Page::Lots(page) => page.iter().for_each(|row| auditor.lot(&row.lot)),
+        }
+    }
+    auditor
+}
+
+/// Reads every transaction and every lot: how many rows were not what was written, or none where
+/// the listener has heard enough. Lots come along with the transactions that made them: their ids
+/// were minted together, and the auditor remembers only what does not fit yet.
+async fn read_pages(
+    scan: &mut dyn Scan,
+    pages: &mpsc::Sender<Page>,
+    total: u64,
+    listener: &mut dyn Listener,
+) -> Result<Option<u64>, StoreError> {
+    let (mut done, mut forged) = (0_u64, 0_u64);
+    let mut transaction: Option<TransactionId> = None;
+    let mut lot: Option<LotId> = None;
+    loop {
+        let (page, damaged) = scan.transactions(transaction, PAGE).await?;
+        for id in damaged {
+            forged += 1;
+            if !listener.hear(Report::Finding(forgery(id))).await {
+                return Ok(None);
+            }
+        }
+        let read = page.len();
+        done = done.saturating_add(read as u64);
+        let last = page.last().map(|last| last.id);
+        // The receiver ends only with the sender, or by a panic that the caller meets.
+        let _ = pages.send(Page::Transactions(page)).await;
+        let reached = last.map(TransactionId::uuid);
+        while reached.is_none_or(|reached| lot.is_none_or(|lot| lot.uuid() < reached)) {
+            let page = scan.lots(lot, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            lot = Some(last.lot.id);
+            let _ = pages.send(Page::Lots(page)).await;
+        }
+        if last.is_none() {
+            return Ok(Some(forged));
+        }
+        transaction = last;
+        if !listener.hear(Report::Progress { done, total }).await {
+            return Ok(None);
+        }
+    }
 }
 
 fn forgery(id: TransactionId) -> Finding {
@@ -98,13 +150,14 @@ fn forgery(id: TransactionId) -> Finding {
 
 /// Holds every stored sum against the transfers.
 async fn compare(scan: &mut dyn Scan, auditor: &mut Auditor) -> Result<(), StoreError> {
-    let mut after: Option<LotId> = None;
-    loop {
-        let page = scan.lots(after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.lot.id);
-        for scanned in &page {
-            auditor.lot(&scanned.lot);
+    for disputed in auditor.disputed_lots() {
+        // The row itself, if there is one: the first after the id before.
+        let before = disputed.uuid().as_u128().checked_sub(1);
+        let before = before.map(|id| LotId::from_uuid(Uuid::from_u128(id)));
+        for row in scan.lots(before, 1).await? {
+            if row.lot.id == disputed {
+                auditor.disputed_lot(&row.lot);
+            }
         }
     }
     let mut after: Option<MemberId> = None;

@@ -360,6 +360,11 @@ impl MemoryStore {
             .values()
             .for_each(|transaction| auditor.transaction(transaction));
         self.lots.values().for_each(|(_, lot)| auditor.lot(lot));
+        for disputed in auditor.disputed_lots() {
+            let row = self.lots.get(&disputed);
+            row.into_iter()
+                .for_each(|(_, lot)| auditor.disputed_lot(lot));
+        }
         self.members.values().for_each(|book| auditor.member(book));
         let debts = self
             .debts

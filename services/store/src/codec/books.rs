@@ -14,18 +14,14 @@ use coalition_ledger::snapshot::{
 };
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::{Context, Open, Transaction};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::digest::DigestInput;
 use super::posting::{self, Base};
 use super::{Cell, Coded, Columns, cells};
 use crate::error::StoreError;
 use crate::model::ScannedLot;
 
-/// Bytes of a transaction's digest: a prefix of SHA-256.
-const DIGEST_BYTES: usize = 16;
-/// What a digest begins with, so that it is of nothing else.
-const DIGEST_DOMAIN: &[u8] = b"coalition.transaction.1";
 /// Columns of `transactions` that never change: the first ones of a row to write.
 const IMMUTABLE_COLUMNS: usize = 31;
 /// Columns of `transactions`.
@@ -268,18 +264,8 @@ pub(crate) fn read_holding(columns: &mut Columns<'_>) -> Result<(Party, Totals),
 pub(crate) struct StoredTransaction {
     /// The transaction.
     pub(crate) transaction: Transaction,
-    /// The member's transaction before it.
-    pub(crate) previous: Option<TransactionId>,
-    /// The digest that was written with it.
-    digest: Vec<u8>,
-}
-
-impl StoredTransaction {
-    /// Whether the row still is what was written.
-    pub(crate) fn is_intact(&self) -> bool {
-        immutable_cells(&self.transaction, self.previous)
-            .is_ok_and(|cells| digest(&cells) == self.digest)
-    }
+    /// Whether the row still is what was written: known in a scan alone.
+    pub(crate) is_intact: Option<bool>,
 }
 
 pub(crate) fn transaction_row(
@@ -287,10 +273,10 @@ pub(crate) fn transaction_row(
     previous: Option<TransactionId>,
 ) -> Result<[Cell; TRANSACTION_COLUMNS], StoreError> {
     let cells = immutable_cells(transaction, previous)?;
-    let digest = digest(&cells);
+    let digest = DigestInput::of(&cells).digest().to_vec();
     let [points, amount] = open_cells(transaction);
     let reversed_by = transaction.open.reversed_by.map(TransactionId::uuid);
-    let rest = [digest.into(), points, amount, reversed_by.into()];
+    let rest = [Cell::Bytes(digest), points, amount, reversed_by.into()];
     let mut all = cells.into_iter().chain(rest);
     // 31 and 4 cells make 35: none is missing.
     Ok(std::array::from_fn(|_| all.next().unwrap_or(Cell::Null)))
@@ -358,31 +344,6 @@ fn immutable_cells(
     ])
 }
 
-/// A digest over these cells: place, type, length and bytes of each that is not null.
-fn digest(cells: &[Cell; IMMUTABLE_COLUMNS]) -> Vec<u8> {
-    let mut hash = Sha256::new_with_prefix(DIGEST_DOMAIN);
-    for (place, cell) in (0_u8..).zip(cells) {
-        let mut add = |kind: u8, bytes: &[u8]| {
-            hash.update([place, kind]);
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        match cell {
-            Cell::Null => {}
-            Cell::Uuid(id) => add(1, id.as_bytes()),
-            Cell::Big(number) => add(2, &number.to_le_bytes()),
-            Cell::Integer(number) => add(2, &i64::from(*number).to_le_bytes()),
-            Cell::Small(number) => add(2, &i64::from(*number).to_le_bytes()),
-            Cell::Boolean(value) => add(3, &[u8::from(*value)]),
-            Cell::Text(text) => add(4, text.as_bytes()),
-            Cell::Bytes(bytes) => add(5, bytes),
-        }
-    }
-    let mut digest = hash.finalize().to_vec();
-    digest.truncate(DIGEST_BYTES);
-    digest
-}
-
 pub(crate) fn read_transaction(columns: &mut Columns<'_>) -> Result<Transaction, StoreError> {
     let id = read_transaction_id(columns)?;
     Ok(read_rest(id, columns)?.transaction)
@@ -396,6 +357,7 @@ pub(crate) fn read_transaction_id(columns: &mut Columns<'_>) -> Result<Transacti
 pub(crate) fn read_scanned_transaction(
     columns: &mut Columns<'_>,
 ) -> Result<(TransactionId, Option<StoredTransaction>), StoreError> {
+    columns.gather();
     let id = read_transaction_id(columns)?;
     match read_rest(id, columns) {
         Ok(stored) => Ok((id, Some(stored))),
@@ -415,7 +377,8 @@ fn read_rest(
     let window = WindowId::from_uuid(columns.uuid()?);
     let agreement = columns.maybe_uuid()?.map(AgreementId::from_uuid);
     let original = columns.maybe_uuid()?.map(TransactionId::from_uuid);
-    let previous = columns.maybe_uuid()?.map(TransactionId::from_uuid);
+    // The member's transaction before it: for the chain alone.
+    columns.maybe_uuid()?;
     let posted_at = columns.instant()?;
     let occurred_at = columns.maybe_instant()?.unwrap_or(posted_at);
     let points = Points::new(columns.big()?);
@@ -445,7 +408,9 @@ fn read_rest(
         offline,
     };
     let posting = columns.maybe_bytes()?;
-    let digest = columns.bytes()?;
+    let digest = columns.digest();
+    let written = columns.bytes()?;
+    let is_intact = digest.map(|digest| written == digest);
     let amount = amount.zip(currency);
     let open = read_open(columns, points, amount)?;
     let mut transaction = Transaction {
@@ -471,8 +436,7 @@ fn read_rest(
     transaction.posting = posting::decode(posting.as_deref(), &base(&transaction))?;
     Ok(StoredTransaction {
         transaction,
-        previous,
-        digest,
+        is_intact,
     })
 }
 
