@@ -106,31 +106,34 @@ async fn reflection_shows_the_services_in_both_versions() {
             "not served: {names:?}"
         );
 
-        let symbol = v1alpha::ServerReflectionRequest {
+        // The second is for showing the details of an error.
+        let symbols = [EARN_SERVICE, "google.rpc.ErrorInfo"];
+        let requests = symbols.map(|symbol| v1alpha::ServerReflectionRequest {
             host: String::new(),
             message_request: Some(
                 v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
-                    EARN_SERVICE.to_owned(),
+                    symbol.to_owned(),
                 ),
             ),
-        };
+        });
         let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
-        let requests = futures::stream::iter([symbol]);
         let mut answers = client
-            .server_reflection_info(requests)
+            .server_reflection_info(futures::stream::iter(requests))
             .await
             .expect("served")
             .into_inner();
-        let answer = answers.message().await.expect("served").expect("an answer");
-        assert!(
-            matches!(
-                answer.message_response,
-                Some(
-                    v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_)
-                )
-            ),
-            "{answer:?}"
-        );
+        for symbol in symbols {
+            let answer = answers.message().await.expect("served").expect("an answer");
+            assert!(
+                matches!(
+                    answer.message_response,
+                    Some(
+                        v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_)
+                    )
+                ),
+                "{symbol}: {answer:?}"
+            );
+        }
     })
     .await;
 }

@@ -118,16 +118,31 @@ pub async fn run() -> ExitCode {
     match cli.command.run(config).await {
         Ok(code) => code,
         Err(error) => {
-            // The whole chain on one line: what was tried, and why it failed.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", whole(&error));
             ExitCode::FAILURE
         }
     }
 }
 
 fn misconfigured(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", whole(error));
     ExitCode::from(EXIT_USAGE)
+}
+
+/// The whole chain on one line: what was tried, and why it failed. A cause that the text before it
+/// ends with already is not said again.
+fn whole(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.ends_with(&cause) {
+            continue;
+        }
+        if !said.is_empty() {
+            said.push_str(": ");
+        }
+        said.push_str(&cause);
+    }
+    said
 }
 
 /// The environment, as far as it is text.

@@ -119,6 +119,32 @@ fn what_makes_no_sense_is_exit_code_2() {
         2,
         &["--database-url", "postgres://"],
     );
+    refused(
+        &place.run(&["up", "--listen", "7400"]),
+        2,
+        &["--listen", "127.0.0.1:7400"],
+    );
+}
+
+#[test]
+fn what_does_not_start_says_what_to_do() {
+    let place = Place::new();
+    refused(
+        &place.run(&[
+            "up",
+            "--data-dir",
+            "/dev/null/data",
+            "--listen",
+            "127.0.0.1:0",
+        ]),
+        1,
+        &["/dev/null/data", "choose another with --data-dir"],
+    );
+    let nowhere = "postgres://u:hunter2@127.0.0.1:1/d";
+    let output = place.run(&["up", "--database-url", nowhere, "--listen", "127.0.0.1:0"]);
+    refused(&output, 1, &["127.0.0.1:1/d", "is --database-url right?"]);
+    let said = text(&output.stderr);
+    assert_eq!(said.matches("Connection refused").count(), 1, "{said}");
 }
 
 #[test]

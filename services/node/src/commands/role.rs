@@ -13,8 +13,13 @@ use crate::node::{Roles, RunningNode};
 #[derive(Debug, clap::Args)]
 pub struct Listening {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "expected an address and a port, such as 127.0.0.1:7400")
 }
 
 const SPLIT: &str = "\
@@ -88,7 +93,8 @@ const GATEWAY: &str = "\
 Examples:
   coalition gateway
       to services on this machine, at their usual ports
-  COALITION_UPSTREAMS_EARN=http://10.0.0.7:7401,http://10.0.0.8:7401 coalition gateway --listen 0.0.0.0:7400
+  COALITION_UPSTREAMS_EARN=http://10.0.0.7:7401,http://10.0.0.8:7401 \\
+    coalition gateway --listen 0.0.0.0:7400
       to two earn services elsewhere, and the rest on this machine; needs no database";
 
 const EARN: &str = "\

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use coalition_ledger::Clock;
 use coalition_store::books::Books;
+use coalition_store::error::StoreError;
 use coalition_store::operations::Operations;
 use coalition_store::poster::{Poster, PosterSettings};
 use coalition_store::{PoolSettings, Store, SystemClock};
@@ -119,7 +120,11 @@ async fn check(
         Roles::All => store.migrate(&config.terms(), clock.now()).await,
         _ => store.reader().network().await,
     };
-    let network = network.with_context(|| format!("cannot use the database {url}"))?;
+    let hint = match network {
+        Err(StoreError::Unavailable(_)) => " (does it run, and is --database-url right?)",
+        _ => "",
+    };
+    let network = network.with_context(|| format!("cannot use the database {url}{hint}"))?;
     if network.terms.mode != config.terms().mode {
         bail!(
             "the network in {url} is not of mode {:?}: correct the mode in the configuration, or \

@@ -77,7 +77,7 @@ pub(crate) fn make_data_dir(config: &Config) -> anyhow::Result<()> {
         .create(&config.data_dir)
         .with_context(|| {
             format!(
-                "cannot make the data directory {}",
+                "cannot make the data directory {} (choose another with --data-dir)",
                 config.data_dir.display()
             )
         })
