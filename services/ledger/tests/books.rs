@@ -4,7 +4,7 @@
 //! * [`properties`]: random networks and commands against the invariants of `domain.md`, and
 //!   against a [`model`] of it.
 //! * [`golden`]: the published figures.
-//! * [`lots`], [`netting`], [`rulebook`], [`view`], [`audit`], [`limits`]: what each promises.
+//! * [`lots`], [`netting`], [`rulebook`], [`view`], [`audit`], [`keys`], [`limits`]: what each promises.
 //! * [`extremes`]: the ends of every range, where nothing may panic.
 //! * [`regressions`]: what went wrong once.
 
@@ -15,6 +15,7 @@ mod world;
 mod audit;
 mod extremes;
 mod golden;
+mod keys;
 mod limits;
 mod lots;
 mod netting;

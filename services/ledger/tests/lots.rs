@@ -3,13 +3,13 @@
 
 use coalition_ledger::agreement::{Funder, Terms};
 use coalition_ledger::command::Original;
-use coalition_ledger::ids::Party;
+use coalition_ledger::ids::{LotId, Party};
 use coalition_ledger::money::Points;
 use coalition_ledger::transaction::{Decline, Kind, Transaction};
 
 use crate::support::{
-    Builder, DAY, Network, after, declined, earn, euros, member, partner, posted, redeem, refund,
-    return_earn, sweep, terms,
+    Builder, DAY, Network, Thrift, after, declined, earn, euros, member, partner, posted, redeem,
+    refund, return_earn, sweep, terms,
 };
 
 const SHOP: u8 = 1;
@@ -259,19 +259,30 @@ fn the_next_expiry_is_right_where_one_lot_is_clawed_back_and_the_next_is_owed() 
         funders: funders.to_vec(),
         ..terms(Vec::new())
     });
-    // A debt to the second funder, which its share of the next check repays.
-    let check = buy(&mut network, SHOP, "20.00");
-    spend(&mut network, 20);
-    bring_back(&mut network, &check, "20.00");
-    buy(&mut network, SHOP, "2.00");
-    network.now = after(DAY);
+    // A debt to the second funder, which its share of the shared check repays.
+    let check = buy(&mut network, OTHER, "8.00");
+    spend(&mut network, 8);
+    let original = Original::Transaction(check.id);
+    network.must_post(return_earn(partner(OTHER), original, euros("8.00")));
     let check = buy(&mut network, SHOP, "16.00");
+    assert_eq!(told(&check), (8, 0));
     let back = bring_back(&mut network, &check, "16.00");
-    assert_eq!(
-        back.balance.next_expiry,
-        None,
-        "{:?}",
-        network.book(member(1))
-    );
+    assert_eq!((told(&back), back.balance.next_expiry), ((0, 8), None));
     network.assert_audited();
+}
+
+#[test]
+fn a_new_lot_is_not_spent_before_older_ones_that_were_not_fetched() {
+    let mut network = network(terms(Vec::new()));
+    network.thrift = Thrift::Few(1);
+    let old: Vec<LotId> = (0..3)
+        .map(|_| buy(&mut network, SHOP, "5.00").issued()[0].lot.id)
+        .collect();
+    let batch = [
+        network.ask(earn(partner(SHOP), member(1), euros("5.00"))),
+        network.ask(redeem(partner(SHOP), member(1), 8)),
+    ];
+    let spent = posted(&network.run(&batch)[1]).spent();
+    let lots: Vec<LotId> = spent.iter().map(|slice| slice.lot.id).collect();
+    assert_eq!(lots, old[..2]);
 }

@@ -53,10 +53,17 @@ proptest! {
         world in worlds(),
         script in scripts(),
         advance in 0..=40 * DAY,
+        instant_of in prop::option::of(any::<prop::sample::Index>()),
     ) {
         let mut network = history(&world, &script);
         network.thrift = Thrift::Few(0);
-        network.now = network.now.saturating_add_micros(advance);
+        // Some time later, or the very instant at which something matures or expires.
+        let lots = network.store.lots.values().flat_map(|(_, lot)| [lot.pending_until, lot.expires_at]);
+        let instants: Vec<_> = lots.filter(|at| *at > network.now).collect();
+        network.now = match instant_of {
+            Some(index) if !instants.is_empty() => *index.get(&instants),
+            _ => network.now.saturating_add_micros(advance),
+        };
         for number in 0..MEMBERS {
             let seen = as_of(network.book(member(number)), network.now).expect("in range");
             network.run_one(&sweep(member(number)));

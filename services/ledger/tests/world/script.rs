@@ -122,7 +122,7 @@ pub(crate) fn scripts() -> impl Strategy<Value = Vec<Step>> {
 fn ops() -> impl Strategy<Value = Op> {
     // Mostly partners that trade; now and then the suspended one or an unknown one.
     let partner = || prop_oneof![9 => 0..=4_u8, 1 => 5..=8_u8];
-    let member = || prop_oneof![12 => 0..=2_u8, 1 => Just(3), 1 => Just(4)];
+    let member = || prop_oneof![9 => 0..=1_u8, 3 => Just(2), 1 => Just(3), 1 => Just(4)];
     let part = || {
         prop_oneof![
             3 => Just(Part::Rest),
