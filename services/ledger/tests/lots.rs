@@ -286,3 +286,36 @@ fn a_new_lot_is_not_spent_before_older_ones_that_were_not_fetched() {
     let lots: Vec<LotId> = spent.iter().map(|slice| slice.lot.id).collect();
     assert_eq!(lots, old[..2]);
 }
+
+/// Decision 8: points that come back rest in their own lots, beside the debt that they left; only new
+/// points repay. What they do until they expire is spendable less the debt, which is nothing.
+#[test]
+fn points_given_back_beside_their_debt_expire_and_leave_the_debt() {
+    let mut network = network(Terms {
+        lot_lifetime_days: 10,
+        ..terms(Vec::new())
+    });
+    let check = buy(&mut network, SHOP, "50.00");
+    let spent = spend(&mut network, 50);
+    let back = bring_back(&mut network, &check, "50.00");
+    assert_eq!(back.balance.totals.balance(), Ok(Points::new(-50)));
+    let back = give_back(&mut network, &spent, 50);
+    let totals = back.balance.totals;
+    assert_eq!((totals.available.get(), totals.debt.get()), (50, 50));
+    assert_eq!(totals.balance(), Ok(Points::ZERO));
+    let one = network.ask(redeem(partner(SHOP), member(1), 1));
+    let declined = declined(&network.run_one(&one));
+    assert_eq!(declined, Decline::InsufficientPoints);
+
+    network.now = after(10 * DAY);
+    network.run_one(&sweep(member(1)));
+    let totals = network.book(member(1)).totals;
+    assert_eq!((totals.available.get(), totals.debt.get()), (0, 50));
+    let next = buy(&mut network, SHOP, "60.00");
+    assert_eq!(
+        next.repaid().first().map(|slice| slice.points.get()),
+        Some(50)
+    );
+    assert_eq!(next.balance.totals.balance(), Ok(Points::new(10)));
+    network.assert_audited();
+}
