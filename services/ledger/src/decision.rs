@@ -33,6 +33,12 @@ pub enum Refusal {
         /// The agreement's currency.
         expected: Currency,
     },
+    /// A leg of an agreement in another currency takes a share of the check.
+    #[error("an agreement takes a share of the check, and takes it in {} alone", expected.code())]
+    BasketCurrency {
+        /// The agreement's currency.
+        expected: Currency,
+    },
     /// The deductions are larger than the check.
     #[error("the deductions are larger than the check")]
     NegativeBasis,

@@ -76,6 +76,9 @@ pub struct Scene<'a> {
     /// The version whose legs that do not name the issuer apply: the earning partner's, or the
     /// redeemer's.
     pub own: Option<AgreementId>,
+    /// The currency of the check's amount, where legs are posted that may take a share of it; `None`
+    /// where they are undone: what could be posted can be.
+    pub basket: Option<Currency>,
 }
 
 impl Scene<'_> {
@@ -141,6 +144,14 @@ impl Scene<'_> {
             else {
                 continue;
             };
+            let baskets = [change.before.basket, change.after.basket];
+            if leg.basis == Basis::Basket
+                && self.basket.is_some_and(|basket| basket != currency)
+                && baskets.into_iter().any(|basket| !basket.is_zero())
+            {
+                // Nobody has agreed on a rate of exchange.
+                return Err(Refusal::BasketCurrency { expected: currency });
+            }
             let before = amount(leg, currency, face_value, change.before)?;
             let moved = amount(leg, currency, face_value, change.after)?.minus(before)?;
             let reversal = moved.is_negative();

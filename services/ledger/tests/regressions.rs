@@ -1,6 +1,6 @@
 //! What went wrong once, each in the smallest story that shows it.
 
-use coalition_ledger::agreement::{Funder, Leg, LegParty, ReturnPolicy, Terms, Trigger};
+use coalition_ledger::agreement::{Basis, Funder, Leg, LegParty, ReturnPolicy, Terms, Trigger};
 use coalition_ledger::command::{Action, Original};
 use coalition_ledger::decision::{Decision, Refusal};
 use coalition_ledger::ids::{PartnerId, TransactionId};
@@ -352,4 +352,49 @@ fn a_used_slip_is_declined_in_the_name_of_the_member() {
     assert_eq!(transaction.declined, Some(Decline::CheckAlreadyReturned));
     assert_eq!(transaction.member, Some(member(1)));
     assert_eq!(transaction.balance, network.book(member(1)).balance());
+}
+
+/// A share of a check in one currency is no amount in another: nobody has agreed on a rate.
+#[test]
+fn a_share_of_a_check_in_another_currency_is_refused() {
+    let share = Leg {
+        basis: Basis::Basket,
+        ..Leg::per_point(
+            Trigger::Redeem,
+            LegParty::Issuer,
+            LegParty::Operator,
+            dec("0.10"),
+        )
+    };
+    let dollars = Terms {
+        currency: Currency::USD,
+        ..terms(Vec::new())
+    };
+    let mut network = Builder::new()
+        .face_value(Currency::USD, "0.01")
+        .partner(shop(), terms(vec![share]))
+        .partner(partner(OTHER), dollars)
+        .build();
+    network.enroll(member(1));
+    earned(&mut network, "100.00");
+    let spend = |shop: PartnerId, total| coalition_ledger::command::Redeem {
+        check_total: total,
+        ..redeem(shop, member(1), 10)
+    };
+    let before = network.store.clone();
+    let total = Some((euros("20.00"), Currency::USD));
+    let refused = network.send(Action::Redeem(spend(partner(OTHER), total)));
+    let expected = Currency::EUR;
+    assert_eq!(
+        refused,
+        Decision::Refused(Refusal::BasketCurrency { expected })
+    );
+    assert_eq!(network.store, before);
+    // Without a total there is nothing to take a share of; in its own currency there is.
+    network.must_post(Action::Redeem(spend(partner(OTHER), None)));
+    assert_eq!(network.net(shop()).get(), 0);
+    let total = Some((euros("20.00"), Currency::EUR));
+    network.must_post(Action::Redeem(spend(shop(), total)));
+    assert_eq!(network.net(shop()).get(), -2_000_000);
+    network.assert_audited();
 }

@@ -91,6 +91,7 @@ pub(super) fn plan(books: &mut Books<'_>, earn: &Earn) -> Result<Plan, Stop> {
         trigger: Trigger::Earn,
         redeemer: None,
         own,
+        basket: Some(earn.currency),
     };
     plan.transfers.extend(scene.transfers(&portions, whole)?);
     let scene = Scene {
@@ -98,6 +99,7 @@ pub(super) fn plan(books: &mut Books<'_>, earn: &Earn) -> Result<Plan, Stop> {
         trigger: Trigger::Expire,
         redeemer: None,
         own: None,
+        basket: None,
     };
     plan.transfers
         .extend(scene.transfers(&late, Change::default())?);

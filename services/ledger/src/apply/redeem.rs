@@ -92,6 +92,7 @@ pub(super) fn plan(books: &mut Books<'_>, redeem: &Redeem) -> Result<Plan, Stop>
         trigger: Trigger::Redeem,
         redeemer,
         own: Some(own.id),
+        basket: redeem.check_total.map(|(_, currency)| currency),
     };
     plan.transfers.extend(scene.transfers(&portions, whole)?);
     Ok(plan)

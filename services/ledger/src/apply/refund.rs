@@ -129,6 +129,7 @@ pub(super) fn give_back(
         trigger: Trigger::Redeem,
         redeemer,
         own: Some(pinned),
+        basket: None,
     };
     plan.transfers.extend(scene.transfers(&portions, whole)?);
     let scene = Scene {
@@ -136,6 +137,7 @@ pub(super) fn give_back(
         trigger: Trigger::Expire,
         redeemer: None,
         own: None,
+        basket: None,
     };
     plan.transfers
         .extend(scene.transfers(&expired, Change::default())?);

@@ -127,6 +127,7 @@ pub(super) fn take_back(
         trigger: Trigger::Earn,
         redeemer: None,
         own,
+        basket: None,
     };
     plan.transfers.extend(scene.transfers(&portions, whole)?);
     Ok(plan)

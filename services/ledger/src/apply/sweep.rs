@@ -88,6 +88,7 @@ fn expire(books: &mut Books<'_>, member: MemberId) -> Result<Posted, Stop> {
         trigger: Trigger::Expire,
         redeemer: None,
         own: None,
+        basket: None,
     };
     plan.transfers
         .extend(scene.transfers(&portions, Change::default())?);

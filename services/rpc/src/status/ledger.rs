@@ -235,7 +235,7 @@ impl From<Refusal> for Problem {
                     "occurred_at",
                     "must be near the network's time, or left out",
                 ),
-            Refusal::CurrencyMismatch { expected } => {
+            Refusal::CurrencyMismatch { expected } | Refusal::BasketCurrency { expected } => {
                 Self::new(ErrorReason::CurrencyMismatch, text)
                     .with("expected_currency_code", expected.code())
             }
