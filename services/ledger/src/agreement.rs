@@ -248,6 +248,22 @@ impl Terms {
             .try_for_each(|(i, leg)| validate_leg(i, leg))
     }
 
+    /// Checks what terms of a pair must keep beside: they settle what is spent, and nothing else of
+    /// them would ever apply.
+    pub fn validate_pair(&self) -> Result<(), InvalidTerms> {
+        let place = self
+            .legs
+            .iter()
+            .position(|leg| leg.trigger != Trigger::Redeem);
+        match place {
+            None => Ok(()),
+            Some(place) => Err(invalid(
+                format!("legs[{place}].trigger"),
+                "must be REDEEM in an agreement of a pair",
+            )),
+        }
+    }
+
     fn validate_funders(&self) -> Result<(), InvalidTerms> {
         if self.funders.len() > MAX_FUNDERS {
             return Err(invalid("funders", "must be at most 16"));

@@ -130,7 +130,10 @@ impl PartnerService for PartnerApi {
             partner,
             counterparty,
             effective_at: time::maybe_instant("effective_at", message.effective_at.as_ref())?,
-            terms: terms::read(terms)?,
+            terms: match counterparty {
+                None => terms::read(terms)?,
+                Some(_) => terms::read_pair(terms)?,
+            },
             side: match caller.partner() {
                 Some(_) => Side::Partner,
                 None => Side::Operator,

@@ -62,6 +62,19 @@ pub(crate) fn read(message: &pb::Terms) -> Result<Terms, Problem> {
     Ok(terms)
 }
 
+/// The terms of a proposal for a pair of partners.
+///
+/// # Errors
+///
+/// As [`read`]; AGREEMENT_INVALID for a leg that would never apply.
+pub(crate) fn read_pair(message: &pb::Terms) -> Result<Terms, Problem> {
+    let terms = read(message)?;
+    let written = terms.legs.len() - message.legs.len();
+    let checked = terms.validate_pair();
+    checked.map_err(|invalid| in_words_of_the_request(invalid, written))?;
+    Ok(terms)
+}
+
 /// The message of terms: every preset written out.
 pub(crate) fn write(terms: &Terms) -> pb::Terms {
     pb::Terms {
@@ -395,6 +408,34 @@ mod tests {
             "{}",
             problem.message()
         );
+    }
+
+    #[test]
+    fn a_pair_agrees_on_what_is_spent_alone() {
+        let message = |preset: Option<Preset>, legs: Vec<pb::Leg>| pb::Terms {
+            preset,
+            legs,
+            ..euros()
+        };
+        let earned = pb::Leg {
+            trigger: pb::LegTrigger::Earn.into(),
+            from: Some(write_party(LegParty::Issuer)),
+            ..fixed("1")
+        };
+        for (wrong, named) in [
+            (message(Some(at_issue()), Vec::new()), "preset"),
+            (message(None, vec![fixed("1"), earned]), "legs[1].trigger"),
+        ] {
+            let problem = read_pair(&wrong).expect_err("it would never apply");
+            assert_eq!(problem.reason(), ErrorReason::AgreementInvalid);
+            assert!(
+                problem.message().starts_with(named),
+                "{}",
+                problem.message()
+            );
+            read(&wrong).expect("one partner may agree on it");
+        }
+        read_pair(&message(None, vec![fixed("1")])).expect("it settles what is spent");
     }
 
     #[test]

@@ -179,6 +179,9 @@ impl AsyncWork<Done<AgreementRow>> for ProposeAgreement {
             });
         }
         self.terms.validate().map_err(Objection::from)?;
+        if self.counterparty.is_some() {
+            self.terms.validate_pair().map_err(Objection::from)?;
+        }
         let rulebook = rulebook_in(unit).await?;
         self.check_parties(&rulebook)?;
         let now = now_in(frame, operations.clock.as_ref());
