@@ -9,10 +9,13 @@ use coalition_tests::engine::{bounded, bounded_by, not_run};
 use coalition_tests::process::{Coalition, Run, release_binary, workspace};
 use tempfile::TempDir;
 
-use crate::split::COMMAND_MAX;
+use crate::split::{COMMAND_MAX, Split};
 
 /// Longest for half a year of purchases, other tests beside it.
 const HALF_YEAR_MAX: Duration = Duration::from_mins(9);
+
+/// Longest for a test of it, with everything around.
+const HALF_YEAR_TEST_MAX: Duration = Duration::from_mins(10);
 
 /// The files of a replay.
 #[derive(Clone)]
@@ -198,17 +201,51 @@ fn half_a_year_of_real_purchases_matches_on_postgres() {
     real_purchases(Engine::Postgres);
 }
 
-/// Runs where the data is, with a release build: 90,529 rows take a debug build too long.
-fn real_purchases(engine: Engine) {
+#[test]
+fn half_a_year_of_real_purchases_matches_over_five_processes() {
+    let Some((binary, files)) = real() else {
+        return;
+    };
+    bounded_by(HALF_YEAR_TEST_MAX, async {
+        let Some(split) = Split::start(&binary).await else {
+            return not_run("PostgreSQL: no server binaries found");
+        };
+        let network = &split.network;
+        let arguments = ["replay".to_owned()].into_iter().chain(files.arguments());
+        let endpoint = ["--endpoint".to_owned(), network.endpoint().to_owned()];
+        let run = Coalition::of(&binary, arguments.chain(endpoint))
+            .env("COALITION_DATA_DIR", network.data_dir());
+        let run = run.run(HALF_YEAR_MAX).await;
+        run.assert_code(0);
+        crate::told(&format!(
+            "replay over five processes: {}",
+            run.stdout.trim()
+        ));
+        split.network.stop().await;
+    });
+}
+
+/// What half a year is replayed with: a release build, since 90,529 rows take a debug build too long,
+/// and the purchases. `None`, and said so, where either is missing.
+fn real() -> Option<(PathBuf, Files)> {
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let Some(files) = Files::real() else {
-        return not_run("real purchases: ../shared/data is not there");
+        not_run("real purchases: ../shared/data is not there");
+        return None;
     };
     let Some(binary) = release_binary() else {
         assert!(!in_ci, "build it first: cargo build --release");
-        return not_run("real purchases: no fresh release build (cargo build --release)");
+        not_run("real purchases: no fresh release build (cargo build --release)");
+        return None;
     };
-    bounded_by(Duration::from_mins(10), async {
+    Some((binary, files))
+}
+
+fn real_purchases(engine: Engine) {
+    let Some((binary, files)) = real() else {
+        return;
+    };
+    bounded_by(HALF_YEAR_TEST_MAX, async {
         let Some(database) = Database::new(engine).await else {
             return not_run("PostgreSQL: no server binaries found");
         };

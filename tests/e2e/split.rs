@@ -10,7 +10,7 @@ use coalition_proto::earn::EarnRequest;
 use coalition_proto::partner::Terms;
 use coalition_store::testing::{Database, Engine};
 use coalition_tests::engine::{bounded, not_run};
-use coalition_tests::process::{Coalition, STOP_MAX, Serving};
+use coalition_tests::process::{Coalition, STOP_MAX, Serving, binary};
 use coalition_tests::rpc::Rpc;
 use coalition_tests::{Caller, Network, Partner, Refusal, terms};
 use futures::future::{join, join_all};
@@ -36,35 +36,43 @@ const FACE_VALUES: &str = "COALITION_NETWORK_FACE_VALUES";
 const FACE_VALUES_SET: &str = "{EUR = \"0.01\", USD = \"0.005\"}";
 
 /// A network of five processes.
-struct Split {
-    network: Network,
+pub(crate) struct Split {
+    pub(crate) network: Network,
     services: BTreeMap<&'static str, Serving>,
     _gateway: Serving,
 }
 
 /// The command line of one role of a network.
-fn role(name: &str, listen: &str, folder: &Path, database: &str) -> Coalition {
-    Coalition::new([name, "--listen", listen, "--database-url", database])
-        .env("COALITION_DATA_DIR", folder)
-        .env(FACE_VALUES, FACE_VALUES_SET)
+pub(crate) fn role(name: &str, listen: &str, folder: &Path, database: &str) -> Coalition {
+    role_of(binary(), name, listen, folder, database)
+}
+
+/// The same, of another build.
+fn role_of(build: &Path, name: &str, listen: &str, folder: &Path, database: &str) -> Coalition {
+    Coalition::of(
+        build,
+        [name, "--listen", listen, "--database-url", database],
+    )
+    .env("COALITION_DATA_DIR", folder)
+    .env(FACE_VALUES, FACE_VALUES_SET)
 }
 
 impl Split {
-    async fn start() -> Option<Self> {
+    /// Of this build of the binary; `None` where there is no PostgreSQL to be had and that is allowed.
+    pub(crate) async fn start(build: &Path) -> Option<Self> {
         let database = Database::new(Engine::Postgres).await?;
         let folder = TempDir::with_prefix("coalition-split-").expect("a temporary folder");
         let url = database.url.clone();
 
         // A role sets nothing up: it says who does.
-        let early = role("earn", "127.0.0.1:0", folder.path(), &url)
-            .start()
-            .await;
+        let start = |name| role_of(build, name, "127.0.0.1:0", folder.path(), &url).start();
+        let early = start("earn").await;
         early
             .expect_err("there is no network yet")
             .assert_code(1)
             .assert_says("coalition migrate");
         for _ in 0..2 {
-            let migrate = Coalition::new(["migrate", "--database-url", &url])
+            let migrate = Coalition::of(build, ["migrate", "--database-url", &url])
                 .env("COALITION_DATA_DIR", folder.path())
                 .env(FACE_VALUES, FACE_VALUES_SET);
             migrate
@@ -75,15 +83,13 @@ impl Split {
         }
 
         let names = ["earn", "redeem", "settlement", "network"];
-        let started =
-            join_all(names.map(|name| role(name, "127.0.0.1:0", folder.path(), &url).start()))
-                .await;
+        let started = join_all(names.map(start)).await;
         let services: BTreeMap<&str, Serving> = names
             .into_iter()
             .zip(started)
             .map(|(name, started)| (name, started.unwrap_or_else(|run| panic!("{run:?}"))))
             .collect();
-        let mut gateway = Coalition::new(["gateway", "--listen", "127.0.0.1:0"])
+        let mut gateway = Coalition::of(build, ["gateway", "--listen", "127.0.0.1:0"])
             .env("COALITION_DATA_DIR", folder.path());
         for (name, service) in &services {
             let variable = format!("COALITION_UPSTREAMS_{}", name.to_uppercase());
@@ -93,10 +99,8 @@ impl Split {
             .start()
             .await
             .unwrap_or_else(|run| panic!("{run:?}"));
-        let network = Network::elsewhere(&gateway.endpoint, database, folder);
-        network.set_clock(coalition_tests::network::START).await;
         Some(Self {
-            network,
+            network: Network::elsewhere(&gateway.endpoint, database, folder),
             services,
             _gateway: gateway,
         })
@@ -105,8 +109,14 @@ impl Split {
 
 fn split(test: impl AsyncFnOnce(Split)) {
     bounded(async {
-        match Split::start().await {
-            Some(split) => test(split).await,
+        match Split::start(binary()).await {
+            Some(split) => {
+                split
+                    .network
+                    .set_clock(coalition_tests::network::START)
+                    .await;
+                test(split).await;
+            }
             None => not_run("PostgreSQL: no server binaries found"),
         }
     });
