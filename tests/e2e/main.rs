@@ -20,6 +20,7 @@ mod retries;
 mod rules;
 mod sale;
 mod split;
+mod startup;
 mod windows;
 
 use std::io::Write as _;

@@ -13,12 +13,13 @@ use rust_decimal::Decimal;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
-use crate::codec::{Rows, books, registry};
+use crate::codec::{Rows, books, cells, registry};
 use crate::error::StoreError;
-use crate::model::{Mode, Network, NetworkTerms, Window, WindowState};
+use crate::model::{KeyFingerprint, Mode, Network, NetworkTerms, Window, WindowState};
 use crate::reader::read_network;
-use crate::session::{Session, mint, write_all};
+use crate::session::{Engine, Session, fetch_one, mint, write_all};
 use crate::statements as sql;
+use crate::traits::{Reader, WindowLock};
 
 /// What to say of a database without tables.
 pub(crate) const NO_SCHEMA: &str = "the database has no schema yet; run `coalition migrate`";
@@ -58,21 +59,96 @@ pub(crate) async fn run<C: Migrate>(
     connection: &mut C,
     failure: fn(sqlx::Error) -> StoreError,
 ) -> Result<(), StoreError> {
-    let refuse = |problem: String| StoreError::Unsuitable(problem);
-    match migrator.run_direct(None, connection, false).await {
-        Ok(()) => Ok(()),
-        Err(MigrateError::VersionMissing(version)) => Err(refuse(format!(
+    let outcome = migrator.run_direct(None, connection, false).await;
+    outcome.map_err(|error| refusal(error, failure))
+}
+
+/// Fails where something has not been run on this database, or something that this version does not
+/// know has. Changes nothing.
+pub(crate) async fn check<C: Migrate>(
+    migrator: &Migrator,
+    connection: &mut C,
+    failure: fn(sqlx::Error) -> StoreError,
+) -> Result<(), StoreError> {
+    let applied = connection.list_applied_migrations(&migrator.table_name);
+    let applied = applied.await.map_err(|error| refusal(error, failure))?;
+    for done in &applied {
+        let known = migrator.iter().find(|known| known.version == done.version);
+        let problem = match known {
+            None => MigrateError::VersionMissing(done.version),
+            Some(known) if known.checksum != done.checksum => {
+                MigrateError::VersionMismatch(done.version)
+            }
+            Some(_) => continue,
+        };
+        return Err(refusal(problem, failure));
+    }
+    let is_missing = |known: &&Migration| !applied.iter().any(|done| done.version == known.version);
+    match migrator.iter().find(is_missing) {
+        None => Ok(()),
+        Some(missing) => Err(StoreError::Unsuitable(format!(
+            "the database's schema is older than this version of coalition (migration {} has not \
+             run); run `coalition migrate` of this version",
+            missing.version
+        ))),
+    }
+}
+
+/// What a failure of migrations means, in words for an operator where there is something to do.
+fn refusal(error: MigrateError, failure: fn(sqlx::Error) -> StoreError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Unsuitable(format!(
             "the database's schema is newer than this version of coalition (migration {version} \
              is unknown to it); use the newer version"
-        ))),
-        Err(MigrateError::VersionMismatch(version)) => Err(refuse(format!(
+        )),
+        MigrateError::VersionMismatch(version) => StoreError::Unsuitable(format!(
             "migration {version} was edited after this database ran it; restore the file"
-        ))),
-        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-            Err(failure(error))
-        }
-        Err(error) => Err(StoreError::Database(sqlx::Error::Migrate(Box::new(error)))),
+        )),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => failure(error),
+        error => StoreError::Database(sqlx::Error::Migrate(Box::new(error))),
     }
+}
+
+/// The network, for a process that hashes identifiers with the key of this fingerprint; the first
+/// one leaves it.
+pub(crate) async fn attach<E: Engine>(
+    engine: &E,
+    identifier_key: &KeyFingerprint,
+) -> Result<Network, StoreError> {
+    engine.check_schema().await?;
+    let network = Reader::network(engine).await?;
+    let mut session = engine.ask().await?;
+    let kept = fetch_one(
+        &mut session,
+        &sql::IDENTIFIER_KEY,
+        Rows::none(),
+        registry::read_identifier_key,
+    );
+    let mut kept = kept.await?.flatten();
+    drop(session);
+    if kept.is_none() {
+        let mut session = engine.begin(WindowLock::Shared).await?;
+        let row = Rows::one(cells![identifier_key.to_vec()]);
+        session.execute(&sql::CLAIM_IDENTIFIER_KEY, row).await?;
+        // Ours, or that of who was quicker.
+        let claimed = fetch_one(
+            &mut session,
+            &sql::IDENTIFIER_KEY,
+            Rows::none(),
+            registry::read_identifier_key,
+        );
+        kept = claimed.await?.flatten();
+        session.commit().await?;
+    }
+    if kept.as_deref() == Some(identifier_key.as_slice()) {
+        return Ok(network);
+    }
+    Err(StoreError::Unsuitable(
+        "the identifiers of this network's members are hashed with another key, and with this one \
+         nobody would be found: give this process the key that the others have (keys.identifier, \
+         or identifier.key in the data directory); a network cannot change its key yet"
+            .into(),
+    ))
 }
 
 /// Lays down the network, or compares what is there with `terms`. The session holds the window

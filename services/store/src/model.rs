@@ -44,6 +44,9 @@ pub struct Network {
     pub rulebook_version: i64,
 }
 
+/// Tells keys apart without telling anything else of them.
+pub type KeyFingerprint = [u8; 32];
+
 /// A partner as registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartnerRow {

@@ -167,6 +167,12 @@ impl Engine for PostgresStore {
         connection.close().await.map_err(failure)
     }
 
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(failure)?;
+        migrate::check(&migrate::PORTABLE, &mut *connection, failure).await?;
+        migrate::check(&migrate::POSTGRES, &mut *connection, failure).await
+    }
+
     async fn close(&self) {
         self.units.close().await;
         self.readers.close().await;

@@ -64,6 +64,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Brings the schema up to date.
     fn migrate(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Fails where the schema is not exactly the one that this version works on.
+    fn check_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Closes all connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

@@ -215,6 +215,11 @@ impl Engine for SqliteStore {
         migrate::run(&migrate::SQLITE, connection, failure).await
     }
 
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(failure)?;
+        migrate::check(&migrate::SQLITE, &mut *connection, failure).await
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         let mut writer = self.writer.lock().await;

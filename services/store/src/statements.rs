@@ -467,6 +467,10 @@ statements! {
     INSERT_NETWORK(Uuid, Small, Big, Big, Big) =
         "insert into network (singleton, id, mode, clock_us, rulebook_version, created_us) ",
         "values (1, $1, $2, $3, $4, $5)";
+    IDENTIFIER_KEY() =
+        "select identifier_key from network";
+    CLAIM_IDENTIFIER_KEY(Bytes) =
+        "update network set identifier_key = $1 where singleton = 1 and identifier_key is null";
     INSERT_FACE_VALUES(Text, Text) =
         "insert into face_values (currency, major_per_point) {rows}";
 }

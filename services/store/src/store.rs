@@ -6,7 +6,7 @@ use coalition_ledger::time::Timestamp;
 use crate::codec::{Rows, registry};
 use crate::error::StoreError;
 use crate::migrate;
-use crate::model::{Network, NetworkTerms};
+use crate::model::{KeyFingerprint, Network, NetworkTerms};
 use crate::scan::Picture;
 use crate::session::{Engine, Session, fetch_one};
 use crate::statements as sql;
@@ -23,6 +23,14 @@ impl<E: Engine> Store for E {
             now,
         )
         .await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        Engine::check_schema(self).await
+    }
+
+    async fn attach(&self, identifier_key: &KeyFingerprint) -> Result<Network, StoreError> {
+        migrate::attach(self, identifier_key).await
     }
 
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError> {

@@ -20,8 +20,8 @@ use coalition_ledger::transaction::Transaction;
 
 use crate::error::StoreError;
 use crate::model::{
-    AgreementRow, MemberView, Network, NetworkTerms, PartnerRow, PostingFilter, ScannedLot,
-    SettlementRow, TrialSums, Window, WindowState,
+    AgreementRow, KeyFingerprint, MemberView, Network, NetworkTerms, PartnerRow, PostingFilter,
+    ScannedLot, SettlementRow, TrialSums, Window, WindowState,
 };
 
 /// How a unit of work holds the open window.
@@ -327,6 +327,13 @@ pub trait Store: Send + Sync + 'static {
     /// Brings the schema up to date; on an empty database also lays down the network and opens its
     /// first window. On an existing one, `Unsuitable` where `terms` differ from what is stored.
     async fn migrate(&self, terms: &NetworkTerms, now: Timestamp) -> Result<Network, StoreError>;
+    /// `Unsuitable`, with what to do, where the schema is not exactly the one that this version works
+    /// on. Changes nothing.
+    async fn check_schema(&self) -> Result<(), StoreError>;
+    /// The network, for a process about to serve that hashes identifiers with the key of this
+    /// fingerprint; the first one leaves it. `Unsuitable`, with what to do, where another key was
+    /// left, or as [`Store::check_schema`].
+    async fn attach(&self, identifier_key: &KeyFingerprint) -> Result<Network, StoreError>;
     /// Begins a unit of work and takes the open window's lock.
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError>;
     /// Asks questions.

@@ -59,6 +59,10 @@ pub async fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
         );
     }
     let store = open_store(config).await?;
+    if let Err(error) = store.check_schema().await {
+        store.close().await;
+        return Err(error).with_context(|| format!("cannot verify {url}"));
+    }
     let audited = audit(
         store.as_ref(),
         if args.all { usize::MAX } else { SHOWN_MAX },

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use coalition_ledger::Clock;
 use coalition_store::books::Books;
 use coalition_store::error::StoreError;
+use coalition_store::model::KeyFingerprint;
 use coalition_store::operations::Operations;
 use coalition_store::poster::{Poster, PosterSettings};
 use coalition_store::{PoolSettings, Store, SystemClock};
@@ -45,7 +46,9 @@ impl OpenBooks {
         let keys = Box::new(NetworkKeys::find(config)?);
         let store = open_store(config).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        if let Err(error) = check(store.as_ref(), config, roles, clock.as_ref()).await {
+        let fingerprint = keys.identifier.fingerprint();
+        let checked = check(store.as_ref(), config, roles, clock.as_ref(), &fingerprint);
+        if let Err(error) = checked.await {
             // Closed in an orderly way: who tries again at once must not find it still open.
             store.close().await;
             return Err(error);
@@ -114,17 +117,21 @@ async fn check(
     config: &Config,
     roles: Roles,
     clock: &dyn Clock,
+    identifier_key: &KeyFingerprint,
 ) -> anyhow::Result<()> {
     let url = config.database();
-    let network = match roles {
-        Roles::All => store.migrate(&config.terms(), clock.now()).await,
-        _ => store.reader().network().await,
+    let attached = async {
+        if roles == Roles::All {
+            store.migrate(&config.terms(), clock.now()).await?;
+        }
+        store.attach(identifier_key).await
     };
-    let hint = match network {
+    let attached = attached.await;
+    let hint = match attached {
         Err(StoreError::Unavailable(_)) => " (does it run, and is --database-url right?)",
         _ => "",
     };
-    let network = network.with_context(|| format!("cannot use the database {url}{hint}"))?;
+    let network = attached.with_context(|| format!("cannot use the database {url}{hint}"))?;
     if network.terms.mode != config.terms().mode {
         bail!(
             "the network in {url} is not of mode {:?}: correct the mode in the configuration, or \

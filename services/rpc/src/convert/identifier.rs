@@ -77,17 +77,27 @@ impl IdentifierKey {
         })
     }
 
+    /// Tells this key apart from others: no identifier has this hash, since none is of kind 0.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.sign(0, b"fingerprint")
+    }
+
     /// HMAC-SHA256 over the kind, as one byte, and the normalised value.
     fn hash(&self, field: &str, identifier: &Identifier) -> Result<IdentifierHash, Problem> {
         let value = normalised(field, identifier)?;
+        Ok(self.sign(kind_byte(identifier), value.as_bytes()))
+    }
+
+    fn sign(&self, kind: u8, value: &[u8]) -> IdentifierHash {
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(&[kind_byte(identifier)]);
-        context.update(value.as_bytes());
+        context.update(&[kind]);
+        context.update(value);
         let mut hash = IdentifierHash::default();
         hash.iter_mut()
             .zip(context.sign().as_ref())
             .for_each(|(to, from)| *to = *from);
-        Ok(hash)
+        hash
     }
 }
 
@@ -174,6 +184,18 @@ mod tests {
         let other_key = IdentifierKey::new(&[2; 32]);
         let other = other_key.hash("identifier", &identifier(Card, "ab"));
         assert_ne!(other.ok(), Some(hash(Card, "ab")));
+    }
+
+    #[test]
+    fn a_key_is_told_from_others_by_its_fingerprint() {
+        let fingerprint = |secret| IdentifierKey::new(&[secret; 32]).fingerprint();
+        assert_eq!(fingerprint(1), fingerprint(1));
+        assert_ne!(fingerprint(1), fingerprint(2));
+        // Databases hold it: it is the same in every version.
+        assert_eq!(fingerprint(1)[..4], [0x1c, 0xbe, 0xcc, 0x06]);
+        for kind in [IdentifierType::Card, IdentifierType::External] {
+            assert_ne!(hash(kind, "fingerprint"), fingerprint(1));
+        }
     }
 
     #[test]

@@ -41,6 +41,13 @@ pub(crate) fn read_network(columns: &mut Columns<'_>) -> Result<Network, StoreEr
     })
 }
 
+/// The fingerprint of the key that identifiers are hashed with, once there is one.
+pub(crate) fn read_identifier_key(
+    columns: &mut Columns<'_>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    columns.maybe_bytes()
+}
+
 pub(crate) fn face_value_row((currency, value): &(Currency, Decimal)) -> [Cell; 2] {
     cells![currency.code(), value.to_string()]
 }

@@ -112,6 +112,10 @@ on_both_engines! {
         other_terms_are_refused
         a_newer_schema_is_refused
         an_edited_migration_is_refused
+        a_schema_of_another_version_is_refused
+        what_only_one_engine_has_is_looked_at_too
+        another_identifier_key_is_refused
+        of_two_identifier_keys_at_once_one_wins
         several_processes_may_migrate_at_once
         an_empty_database_says_what_to_do
         opening_an_existing_database_is_quick

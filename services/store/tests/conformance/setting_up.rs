@@ -9,6 +9,11 @@ use rust_decimal::Decimal;
 
 use crate::fixtures::*;
 
+/// A migration of a version that is not written yet.
+const LATER_MIGRATION: &str = "insert into _sqlx_migrations (version, description, success, \
+     checksum, execution_time) select 9999, 'later', success, checksum, 0 from _sqlx_migrations \
+     where version = 1";
+
 #[track_caller]
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, words: &[&str]) {
     let Err(StoreError::Unsuitable(message)) = outcome else {
@@ -68,9 +73,7 @@ pub(crate) async fn other_terms_are_refused(db: &TestDb) {
 }
 
 pub(crate) async fn a_newer_schema_is_refused(db: &TestDb) {
-    let newer = "insert into _sqlx_migrations (version, description, success, checksum, \
-                 execution_time) select 9999, 'later', success, checksum, 0 from _sqlx_migrations";
-    db.sql(newer).await;
+    db.sql(LATER_MIGRATION).await;
     refused(
         db.store.migrate(&sandbox(), START).await,
         &["newer", "9999"],
@@ -84,6 +87,66 @@ pub(crate) async fn an_edited_migration_is_refused(db: &TestDb) {
     };
     db.sql(edited).await;
     refused(db.store.migrate(&sandbox(), START).await, &["edited"]);
+}
+
+/// What every process asks before it serves, those too that migrate nothing.
+pub(crate) async fn a_schema_of_another_version_is_refused(db: &TestDb) {
+    db.store.attach(&[1; 32]).await.expect("as it should be");
+    db.store.check_schema().await.expect("as it should be");
+    db.sql(LATER_MIGRATION).await;
+    refused(db.store.attach(&[1; 32]).await, &["newer", "9999"]);
+    refused(db.store.check_schema().await, &["newer", "9999"]);
+    db.sql("delete from _sqlx_migrations where version in (2, 9999)")
+        .await;
+    let older = ["older", "migration 2", "coalition migrate"];
+    refused(db.store.attach(&[1; 32]).await, &older);
+    refused(db.store.check_schema().await, &older);
+    let edited = match db.engine {
+        Engine::Sqlite => "update _sqlx_migrations set checksum = x'00'",
+        Engine::Postgres => "update _sqlx_migrations set checksum = '\\x00'",
+    };
+    db.sql(edited).await;
+    refused(db.store.attach(&[1; 32]).await, &["edited"]);
+}
+
+pub(crate) async fn what_only_one_engine_has_is_looked_at_too(db: &TestDb) {
+    if db.engine == Engine::Postgres {
+        db.sql("delete from _sqlx_migrations_postgres").await;
+        refused(
+            db.store.attach(&[1; 32]).await,
+            &["older", "coalition migrate"],
+        );
+    }
+}
+
+pub(crate) async fn another_identifier_key_is_refused(db: &TestDb) {
+    let network = db.store.attach(&[1; 32]).await.expect("the first comes");
+    assert_eq!(network, db.store.reader().network().await.expect("reads"));
+    db.store.attach(&[1; 32]).await.expect("the same again");
+    refused(
+        db.store.attach(&[2; 32]).await,
+        &["another key", "keys.identifier"],
+    );
+    // Migrating again forgets nothing.
+    db.store.migrate(&sandbox(), START).await.expect("migrates");
+    refused(db.store.attach(&[2; 32]).await, &["another key"]);
+    db.store.attach(&[1; 32]).await.expect("still the same");
+}
+
+pub(crate) async fn of_two_identifier_keys_at_once_one_wins(db: &TestDb) {
+    let attach = |byte: u8| {
+        let store = db.store.clone();
+        tokio::spawn(async move { store.attach(&[byte; 32]).await })
+    };
+    let tasks: Vec<_> = (0..8).map(|number| attach(number % 2)).collect();
+    let mut attached = Vec::new();
+    for (number, task) in tasks.into_iter().enumerate() {
+        if task.await.expect("no panic").is_ok() {
+            attached.push(number % 2);
+        }
+    }
+    assert_eq!(attached.len(), 4, "{attached:?}");
+    assert!(attached.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
 pub(crate) async fn several_processes_may_migrate_at_once(db: &TestDb) {
@@ -121,6 +184,7 @@ pub(crate) async fn an_empty_database_says_what_to_do(db: &TestDb) {
         .await
         .expect("there is one already");
     refused(fresh.store.reader().network().await, &["coalition migrate"]);
+    refused(fresh.store.attach(&[1; 32]).await, &["coalition migrate"]);
     let begun = fresh
         .store
         .begin(WindowLock::Shared)
