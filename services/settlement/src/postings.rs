@@ -8,7 +8,7 @@ use coalition_proto::settlement as pb;
 use coalition_rpc::convert::{self, Page};
 use coalition_rpc::request::{id, identity, valid, visible_partner};
 use coalition_rpc::status::Problem;
-use coalition_store::model::PostingFilter;
+use coalition_store::model::{PostingFilter, PostingPage};
 use tonic::Request;
 
 use crate::SettlementApi;
@@ -46,8 +46,11 @@ impl SettlementApi {
             .reader()
             .postings(filter, after, page.limit())
             .await;
-        let mut rows = found.map_err(Problem::because)?;
-        let next_page_token = page.cut(&mut rows, |row| row.id.uuid().into_bytes())?;
+        let PostingPage { mut rows, next } = found.map_err(Problem::because)?;
+        let next_page_token = match next {
+            Some(last) => page.token(last.uuid().as_bytes())?,
+            None => page.cut(&mut rows, |row| row.id.uuid().into_bytes())?,
+        };
         // Read after the rows, so that it has every version they name.
         let rulebook = self
             .books

@@ -64,7 +64,7 @@ impl SettlementApi {
                 .reader()
                 .postings(filter, after, POSTINGS_AT_A_TIME)
                 .await;
-            let page = page.map_err(Problem::because)?;
+            let page = page.map_err(Problem::because)?.rows;
             let Some(last) = page.last() else {
                 return Ok(trial);
             };

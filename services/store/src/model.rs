@@ -10,6 +10,7 @@ use coalition_ledger::money::{Currency, Micros, Minor};
 use coalition_ledger::rulebook::PartnerStatus;
 use coalition_ledger::snapshot::{Position, TotalKey};
 use coalition_ledger::time::Timestamp;
+use coalition_ledger::transaction::Transaction;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -292,6 +293,15 @@ pub struct PostingFilter {
     pub partner: Option<PartnerId>,
     /// Only this member's.
     pub member: Option<MemberId>,
+}
+
+/// Postings, in the order of id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PostingPage {
+    /// Those that were found.
+    pub rows: Vec<Transaction>,
+    /// Where to go on, if the search broke off before it had found enough: after this transaction.
+    pub next: Option<TransactionId>,
 }
 
 /// The running sums that a trial balance compares: kept apart, read at one instant.

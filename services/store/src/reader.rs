@@ -19,7 +19,8 @@ use uuid::Uuid;
 use crate::codec::{Rows, books, cells, registry};
 use crate::error::StoreError;
 use crate::model::{
-    AgreementRow, MemberView, Network, PartnerRow, PostingFilter, SettlementRow, TrialSums, Window,
+    AgreementRow, MemberView, Network, PartnerRow, PostingFilter, PostingPage, SettlementRow,
+    TrialSums, Window,
 };
 use crate::session::{Engine, Read, Session, fetch_one};
 use crate::statements::{self as sql, Statement};
@@ -29,9 +30,8 @@ use crate::unit::{not_set_up, read_rulebook};
 /// Transactions that are read at a time where only some of them are wanted.
 const POSTINGS_AT_A_TIME: i64 = 1_000;
 
-/// How far ids of one window may reach behind the last id of the window before, in milliseconds:
-/// what the clocks of processes may differ by.
-const CLOCK_SKEW_MILLIS: u128 = 60 * 60 * 1_000;
+/// How often that is done for one answer: where those that are wanted are rare, it comes out short.
+const POSTING_READS_MAX: usize = 16;
 
 /// Asks one question with at most one row for an answer.
 async fn ask_one<E: Engine, T: Send>(
@@ -166,40 +166,6 @@ fn concerns(transaction: &Transaction, partner: PartnerId) -> bool {
         names(transfer.debit) || names(transfer.credit)
     };
     transaction.partner == party || transaction.posting.transfers.iter().any(moves)
-}
-
-/// The ids between which a window's transactions lie: after the first, up to the second.
-///
-/// A cut waits for every posting, so no transaction of a window has a later id than the last there
-/// was at its cut. Ids of different processes may overlap at the beginning, by what their clocks
-/// differ.
-async fn span_of<S: Session>(
-    session: &mut S,
-    id: WindowId,
-) -> Result<Option<(Uuid, Uuid)>, StoreError> {
-    let keys = std::iter::once(cells![id.uuid()]).collect();
-    let window = fetch_one(session, &sql::WINDOWS, keys, registry::read_window).await?;
-    let Some(window) = window else {
-        return Ok(None);
-    };
-    let before = Rows::one(cells![window.number]);
-    let before = fetch_one(session, &sql::WINDOW_BEFORE, before, registry::read_window).await?;
-    let from = before
-        .and_then(|before| before.last_transaction)
-        .map_or(Uuid::nil(), |last| {
-            // The first 48 bits of an id are milliseconds.
-            Uuid::from_u128(
-                last.uuid()
-                    .as_u128()
-                    .saturating_sub(CLOCK_SKEW_MILLIS << 80),
-            )
-        });
-    let to = match (window.closed_at, window.last_transaction) {
-        (None, _) => Uuid::max(),
-        (Some(_), Some(last)) => last.uuid(),
-        (Some(_), None) => return Ok(None),
-    };
-    Ok(Some((from, to)))
 }
 
 #[async_trait]
@@ -369,24 +335,30 @@ impl<E: Engine> Reader for E {
         filter: PostingFilter,
         after: Option<TransactionId>,
         limit: i64,
-    ) -> Result<Vec<Transaction>, StoreError> {
+    ) -> Result<PostingPage, StoreError> {
         let wanted = usize::try_from(limit).unwrap_or(0);
         let mut session = self.ask().await?;
         let span = match filter.window {
             None => Some((Uuid::nil(), Uuid::max())),
-            Some(window) => span_of(&mut session, window).await?,
+            Some(window) => {
+                let key = Rows::one(cells![window.uuid()]);
+                let span = fetch_one(&mut session, &sql::WINDOW_SPAN, key, registry::read_span);
+                span.await?.flatten()
+            }
         };
-        let Some((from, to)) = span else {
-            return Ok(Vec::new());
+        let Some((first, to)) = span else {
+            return Ok(PostingPage::default());
         };
-        let mut from = after.map_or(from, |after| from.max(after.uuid()));
+        // The statement goes on after an id.
+        let before = Uuid::from_u128(first.as_u128().saturating_sub(1));
+        let mut from = after.map_or(before, |after| before.max(after.uuid()));
         let at_a_time = if filter.partner.is_some() {
             limit.max(POSTINGS_AT_A_TIME)
         } else {
             limit
         };
-        let mut found = Vec::new();
-        while found.len() < wanted {
+        let mut found = PostingPage::default();
+        for _ in 0..POSTING_READS_MAX {
             let arguments = cells![
                 from,
                 to,
@@ -404,12 +376,13 @@ impl<E: Engine> Reader for E {
             from = page.last().map_or(to, |last| last.id.uuid());
             let is_wanted =
                 |posting: &Transaction| filter.partner.is_none_or(|p| concerns(posting, p));
-            found.extend(page.into_iter().filter(is_wanted));
-            if is_last {
-                break;
+            found.rows.extend(page.into_iter().filter(is_wanted));
+            if is_last || found.rows.len() >= wanted {
+                found.rows.truncate(wanted);
+                return Ok(found);
             }
         }
-        found.truncate(wanted);
+        found.next = Some(TransactionId::from_uuid(from));
         Ok(found)
     }
 

@@ -183,7 +183,8 @@ statements! {
     // Fetching for a batch.
 
     FRAME() =
-        "select windows.id, rulebook_version, clock_us from network join windows on state = 1";
+        "select windows.id, rulebook_version, clock_us, first_transaction_id ",
+        "from network join windows on state = 1";
     REQUESTS(Uuid, Uuid) =
         "with k (k_id, k_scope) as ({rows}) ",
         "select ", request!(), " from k join requests on id = k_id and scope = k_scope";
@@ -302,6 +303,11 @@ statements! {
         "select k_party, k_currency, 0, 0, 0, 0 from k where true ",
         "on conflict (party, currency) do nothing returning party, currency";
 
+    /// Where the ids of a window begin; a process whose clock is behind may find an earlier one.
+    BEGIN_SPAN(Uuid, Uuid) =
+        "update windows set first_transaction_id = $2 ",
+        "where id = $1 and (first_transaction_id is null or first_transaction_id > $2)";
+
     // Windows, registry and settlements.
 
     WINDOWS(Uuid) =
@@ -397,9 +403,8 @@ statements! {
     WINDOW_PAGE(Big, Big) =
         "select ", window!(), " from windows where $1 is null or number < $1 ",
         "order by number desc limit $2";
-    WINDOW_BEFORE(Big) =
-        "select ", window!(), " from windows where number < $1 and last_transaction_id is not null ",
-        "order by number desc limit 1";
+    WINDOW_SPAN(Uuid) =
+        "select first_transaction_id, last_transaction_id, closed_us from windows where id = $1";
     TOTALS_OF_MEASURE(Uuid, Small) =
         "with k (k_window, k_measure) as ({rows}) ",
         "select window_id, ", total!(), ", amount from k join window_totals ",

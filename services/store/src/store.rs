@@ -43,11 +43,11 @@ impl<E: Engine> Store for E {
             registry::read_frame,
         )
         .await?;
-        let Some(frame) = frame else {
+        let Some((frame, first)) = frame else {
             session.rollback().await?;
             return Err(not_set_up());
         };
-        Ok((Box::new(Work::new(session)), frame))
+        Ok((Box::new(Work::new(session, frame.window, first)), frame))
     }
 
     fn reader(&self) -> &dyn Reader {

@@ -21,7 +21,7 @@ use coalition_ledger::transaction::Transaction;
 use crate::error::StoreError;
 use crate::model::{
     AgreementRow, KeyFingerprint, MemberView, Network, NetworkTerms, PartnerRow, PostingFilter,
-    ScannedLot, SettlementRow, TrialSums, Window, WindowState,
+    PostingPage, ScannedLot, SettlementRow, TrialSums, Window, WindowState,
 };
 
 /// How a unit of work holds the open window.
@@ -239,13 +239,14 @@ pub trait Reader: Send + Sync {
         &self,
         windows: &[WindowId],
     ) -> Result<Vec<(WindowId, i64)>, StoreError>;
-    /// Posted transactions after `after`, in the order of id.
+    /// Posted transactions after `after`, in the order of id, at most `limit`. Where a partner's are
+    /// rare among them the search breaks off, and says where to go on.
     async fn postings(
         &self,
         filter: PostingFilter,
         after: Option<TransactionId>,
         limit: i64,
-    ) -> Result<Vec<Transaction>, StoreError>;
+    ) -> Result<PostingPage, StoreError>;
     /// All positions of a party, or of all, in the order of party and currency.
     async fn positions(
         &self,

@@ -5,8 +5,9 @@
 //! latest first without an index that every posting would have to pay for. A unit learns the end of
 //! a member's chain with the member's row, links new transactions to it, and moves it with the row;
 //! what is left to move at the commit (declines change no sums) moves there, under the same version.
+//! Likewise the span of a window's ids: the first unit in a window writes where it begins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use coalition_ledger::command::{CheckKey, IdentifierHash, RequestKey};
@@ -47,13 +48,21 @@ struct Tail {
 pub(crate) struct Work<S> {
     session: S,
     tails: HashMap<MemberId, Tail>,
+    /// Where the ids of windows begin, as the database has it or as this unit makes it; and whether
+    /// the window's row does not say so yet.
+    firsts: BTreeMap<WindowId, (TransactionId, bool)>,
 }
 
 impl<S: Session> Work<S> {
-    pub(crate) fn new(session: S) -> Self {
+    /// Work in this window, whose first transaction that is.
+    pub(crate) fn new(session: S, window: WindowId, first: Option<TransactionId>) -> Self {
         Self {
             session,
             tails: HashMap::new(),
+            firsts: first
+                .map(|first| (window, (first, false)))
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -104,6 +113,19 @@ impl<S: Session> Work<S> {
         write_all(&mut self.session, &sql::UPDATE_TAILS, rows).await
     }
 
+    /// Widens the spans of windows to what was added; none but the first units of a window do. Last of
+    /// all, so that they wait for each other with nothing left to do but the commit.
+    async fn widen_spans(&mut self) -> Result<(), StoreError> {
+        for (window, (first, is_new)) in &self.firsts {
+            if *is_new {
+                let span = Rows::one(cells![window.uuid(), first.uuid()]);
+                // Nothing is written where another was earlier still.
+                self.session.execute(&sql::BEGIN_SPAN, span).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn move_rulebook(&mut self) -> Result<(), StoreError> {
         write_one(&mut self.session, &sql::NEXT_EDITION, Rows::none()).await
     }
@@ -124,7 +146,7 @@ async fn write_one<S: Session>(
 /// The rulebook, read in one session so that its parts agree.
 pub(crate) async fn read_rulebook<S: Session>(session: &mut S) -> Result<Rulebook, StoreError> {
     let frame = fetch_one(session, &sql::FRAME, Rows::none(), registry::read_frame).await?;
-    let frame = frame.ok_or_else(not_set_up)?;
+    let (frame, _) = frame.ok_or_else(not_set_up)?;
     let face_values = session
         .fetch(&sql::FACE_VALUES, Rows::none(), registry::read_face_value)
         .await?;
@@ -304,6 +326,12 @@ impl<S: Session> Unit for Work<S> {
 
     async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError> {
         let previous = self.link(rows).await?;
+        for row in rows {
+            let earlier = self.firsts.get(&row.window);
+            if earlier.is_none_or(|(first, _)| row.id < *first) {
+                self.firsts.insert(row.window, (row.id, true));
+            }
+        }
         let rows = rows.iter().zip(previous);
         let rows = rows.map(|(row, previous)| books::transaction_row(row, previous));
         let rows = rows.collect::<Result<Rows, StoreError>>()?;
@@ -569,7 +597,11 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
-        if let Err(error) = self.move_tails().await {
+        let ended = match self.move_tails().await {
+            Ok(()) => self.widen_spans().await,
+            failed => failed,
+        };
+        if let Err(error) = ended {
             self.session.rollback().await?;
             return Err(error);
         }

@@ -5,6 +5,7 @@ use coalition_ledger::ids::{AgreementId, PartnerId, SettlementId, TransactionId,
 use coalition_ledger::money::{Currency, Micros, Minor};
 use coalition_ledger::rulebook::Partner;
 use rust_decimal::Decimal;
+use uuid::Uuid;
 
 use super::{Cell, Coded, Columns, cells};
 use crate::error::StoreError;
@@ -64,12 +65,28 @@ pub(crate) fn read_face_value(
     ))
 }
 
-pub(crate) fn read_frame(columns: &mut Columns<'_>) -> Result<Frame, StoreError> {
-    Ok(Frame {
+/// What a unit stands in, and the first transaction of the open window.
+pub(crate) fn read_frame(
+    columns: &mut Columns<'_>,
+) -> Result<(Frame, Option<TransactionId>), StoreError> {
+    let frame = Frame {
         window: WindowId::from_uuid(columns.uuid()?),
         rulebook_version: columns.big()?,
         clock: columns.maybe_instant()?,
-    })
+    };
+    Ok((frame, columns.maybe_uuid()?.map(TransactionId::from_uuid)))
+}
+
+/// Between which ids the postings of a window lie, both included; `None`: there are none.
+pub(crate) fn read_span(columns: &mut Columns<'_>) -> Result<Option<(Uuid, Uuid)>, StoreError> {
+    let first = columns.maybe_uuid()?;
+    let last = columns.maybe_uuid()?;
+    let last = match columns.maybe_instant()? {
+        // It goes on.
+        None => Some(Uuid::max()),
+        Some(_) => last,
+    };
+    Ok(first.zip(last))
 }
 
 pub(crate) fn partner_row(row: &PartnerRow) -> [Cell; 6] {

@@ -90,6 +90,7 @@ on_both_engines! {
         activity_of_one_partner_is_found
         activity_knows_declines_and_several_units
         postings_are_listed_by_window_partner_and_member
+        a_search_for_rare_postings_breaks_off_and_goes_on
         sums_over_windows_and_members
         windows_are_listed_latest_first
         absent_things_are_absent;

@@ -258,7 +258,9 @@ pub(crate) async fn postings_are_listed_by_window_partner_and_member(db: &TestDb
     [first, second, third] = [0, 1, 2].map(|n| windows[n].clone());
     let reader = db.store.reader();
     let list = async |filter: PostingFilter, after, limit| {
-        ids(&reader.postings(filter, after, limit).await.expect("reads"))
+        let page = reader.postings(filter, after, limit).await.expect("reads");
+        assert_eq!(page.next, None, "few enough to be looked through at once");
+        ids(&page.rows)
     };
     let everything = PostingFilter::default();
     let of = |window: &(WindowId, Vec<Transaction>)| PostingFilter {
@@ -304,6 +306,38 @@ pub(crate) async fn postings_are_listed_by_window_partner_and_member(db: &TestDb
         ..everything
     };
     assert_eq!(list(unknown, None, 100).await, []);
+}
+
+/// A partner's few postings among many of others: one answer looks through so many and no more.
+pub(crate) async fn a_search_for_rare_postings_breaks_off_and_goes_on(db: &TestDb) {
+    const OTHERS: usize = 17_000;
+    let (busy, rare) = (partner_id(), partner_id());
+    let member = enrolled(db, 0).await.id;
+    let mut wanted = Vec::new();
+    for batch in 0..OTHERS / 1_000 {
+        let (mut unit, frame) = begin(db).await;
+        let mut rows: Vec<_> = (0..1_000)
+            .map(|_| earn(member, busy, frame.window))
+            .collect();
+        if batch == 0 || batch == OTHERS / 1_000 - 1 {
+            rows.push(earn(member, rare, frame.window));
+            wanted.extend(rows.last().map(|row| row.id));
+        }
+        unit.insert_transactions(&rows).await.expect("inserts");
+        commit(unit).await;
+    }
+    let filter = PostingFilter {
+        window: Some(db.store.reader().open_window().await.expect("reads").id),
+        partner: Some(rare),
+        member: None,
+    };
+    let list = |after| db.store.reader().postings(filter, after, 10);
+    let page = list(None).await.expect("reads");
+    assert_eq!(ids(&page.rows), wanted[..1]);
+    let next = page.next.expect("it broke off before the second");
+    assert!(next > wanted[0] && next < wanted[1]);
+    let page = list(Some(next)).await.expect("reads");
+    assert_eq!((ids(&page.rows), page.next), (wanted[1..].to_vec(), None));
 }
 
 pub(crate) async fn sums_over_windows_and_members(db: &TestDb) {
