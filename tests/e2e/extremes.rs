@@ -3,10 +3,10 @@
 
 use coalition_proto::common::Money;
 use coalition_proto::earn::{self, CheckAmounts, EarnRequest};
-use coalition_proto::partner::Terms;
+use coalition_proto::partner::{Leg, LegBasis, LegParty, LegTrigger, PartyRole, Terms, leg_party};
 use coalition_proto::redeem;
 use coalition_proto::sandbox::AdvanceClockRequest;
-use coalition_proto::settlement::{ComputeSettlementRequest, NettingMethod};
+use coalition_proto::settlement::{ComputeSettlementRequest, CutWindowRequest, NettingMethod};
 use coalition_tests::figures::money;
 use coalition_tests::{Network, OPERATOR, both_engines, request_id, terms};
 use futures::future::join_all;
@@ -15,6 +15,8 @@ use tonic::Code;
 both_engines!(
     sums_beyond_the_range_are_refused,
     more_points_than_anybody_can_spend,
+    what_cannot_expire_is_named_and_holds_up_nobody_else,
+    what_cannot_expire_together_is_found_one_by_one,
     the_ends_of_time,
     currencies_count_in_their_own_units,
     several_currencies_settle_side_by_side,
@@ -138,6 +140,87 @@ async fn more_points_than_anybody_can_spend(network: &Network) {
         many.earn(&other, "c-3", 100).await.points_earned,
         1_000_000_000
     );
+}
+
+/// Terms of points that live for five days, and cost this much each where nobody spends them.
+fn dear_to_expire(price: &str) -> Terms {
+    let role = |role: PartyRole| {
+        Some(LegParty {
+            party: Some(leg_party::Party::Role(role.into())),
+        })
+    };
+    let breakage = Leg {
+        trigger: LegTrigger::Expire.into(),
+        from: role(PartyRole::Issuer),
+        to: role(PartyRole::Operator),
+        basis: LegBasis::PerPoint.into(),
+        rate: price.to_owned(),
+        ..Leg::default()
+    };
+    Terms {
+        lot_lifetime_days: 5,
+        legs: vec![breakage],
+        ..terms::bare("EUR")
+    }
+}
+
+/// No leg is ever skipped, so this expiry cannot be posted, nor a window be cut without it: whoever
+/// cuts is told whose it is, at once and each time.
+async fn what_cannot_expire_is_named_and_holds_up_nobody_else(network: &Network) {
+    let dear = network.partner("dear", dear_to_expire("1000000000")).await;
+    let cafe = network.partner("cafe", dear_to_expire("0.01")).await;
+    let (rich, other) = (network.member().await, network.member().await);
+    dear.earn(&rich, "d-1", 10_000).await;
+    cafe.earn(&other, "c-1", 100).await;
+    network.set_clock("2026-01-06").await;
+    for _ in 0..2 {
+        let refusal = network.maker.refused(cutting()).await;
+        refusal.assert(Code::OutOfRange, "AMOUNT_OUT_OF_RANGE");
+        assert_eq!(refusal.fact("member_id"), rich);
+    }
+    // The others' points have expired, and they go on.
+    let rows = network.positions("").await;
+    let expired = rows.iter().map(|row| (&row.party, row.points_expired));
+    assert!(expired.clone().any(|row| row == (&cafe.id, 100)));
+    assert!(expired.clone().all(|row| row.0 != &dear.id || row.1 == 0));
+    assert_eq!(cafe.earn(&other, "c-2", 10).await.points_earned, 10);
+    let held_up = cafe.till.refused(cafe.earning(&rich, "c-3", 10)).await;
+    held_up.assert(Code::OutOfRange, "AMOUNT_OUT_OF_RANGE");
+}
+
+/// Each fits by itself, all of them do not: those that fit are posted.
+async fn what_cannot_expire_together_is_found_one_by_one(network: &Network) {
+    let dear = network.partner("dear", dear_to_expire("500000000")).await;
+    let cafe = network.partner("cafe", dear_to_expire("0.01")).await;
+    let [first, second] = [network.member().await, network.member().await];
+    dear.earn(&first, "d-1", 10_000).await;
+    network.set_clock("2026-01-02").await;
+    dear.earn(&second, "d-2", 10_000).await;
+    let others = join_all((0..3).map(|_| network.member())).await;
+    for (place, member) in others.iter().enumerate() {
+        cafe.earn(member, &format!("c-{place}"), 100).await;
+    }
+    network.set_clock("2026-01-06").await;
+    let first_cut = cutting();
+    let cut = network.maker.ask(first_cut.clone()).await;
+    assert_eq!(cut.expired_points, 10_000);
+    network.set_clock("2026-01-07").await;
+    let refusal = network.maker.refused(cutting()).await;
+    refusal.assert(Code::OutOfRange, "AMOUNT_OUT_OF_RANGE");
+    assert_eq!(refusal.fact("member_id"), second);
+    let rows = network.positions("").await;
+    let expired = rows.iter().map(|row| (&row.party, row.points_expired));
+    assert!(expired.clone().any(|row| row == (&cafe.id, 300)));
+    // What was cut before is answered as before.
+    let again = network.maker.ask(first_cut).await;
+    assert!(again.replayed && again.closed == cut.closed);
+}
+
+fn cutting() -> CutWindowRequest {
+    CutWindowRequest {
+        request_id: request_id(),
+        expected_window_id: String::new(),
+    }
 }
 
 async fn the_ends_of_time(network: &Network) {

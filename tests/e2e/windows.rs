@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use coalition_proto::common::TransactionKind;
+use coalition_proto::common::{PosContext, TransactionKind};
+use coalition_proto::earn::EarnRequest;
 use coalition_proto::partner::Terms;
 use coalition_proto::settlement::{
     ComputeSettlementRequest, CutWindowRequest, GetOpenWindowRequest, ListPostingsRequest,
@@ -12,6 +13,7 @@ use coalition_proto::settlement::{
     SettlementState, Window, WindowState,
 };
 use coalition_tests::figures::time;
+use coalition_tests::partner::on_check;
 use coalition_tests::{Network, OPERATOR, Partner, both_engines, request_id, terms};
 use futures::future::{join, join_all};
 use tonic::Code;
@@ -187,6 +189,26 @@ async fn what_is_due_expires_before_the_cut(network: &Network) {
     let again = network.cut().await;
     assert_eq!(again.expired_points, 0);
     assert_eq!(salon.redeem(&members[0], "s-2", 25).await.points, 25);
+    // What comes back past its expiry expires at once, and what was earned so long ago likewise: the
+    // window counts them like any other.
+    network.set_clock("2026-02-20T00:00:00Z").await;
+    assert_eq!(salon.refund("s-2", 10).await.expired_on_return, 10);
+    let late = EarnRequest {
+        context: Some(PosContext {
+            occurred_at: Some(time("2026-02-14")),
+            ..on_check("late")
+        }),
+        ..cafe.earning(&members[1], "late", 7)
+    };
+    let late = cafe.till.ask(late).await;
+    assert_eq!(
+        (
+            late.points_earned,
+            late.balance.expect("a balance").available
+        ),
+        (7, 0)
+    );
+    assert_eq!(network.cut().await.expired_points, 17);
 }
 
 async fn windows_turn_one_by_one(network: &Network) {

@@ -6,7 +6,7 @@
 //! [`crate::decision::Refusal`].
 
 use crate::agreement::InvalidTerms;
-use crate::ids::{AgreementId, PartnerId, SettlementId, WindowId};
+use crate::ids::{AgreementId, MemberId, PartnerId, SettlementId, WindowId};
 use crate::time::Timestamp;
 
 /// What the caller of a failed call can do about it.
@@ -89,6 +89,9 @@ pub enum Objection {
     /// A sum left the range of the books.
     #[error("an amount left the range that the books can hold")]
     OutOfRange,
+    /// What time has done to a member's points cannot be posted, and without it no window is cut.
+    #[error("what fell due for {0} cannot be posted: an amount would leave the range of the books")]
+    DueOutOfRange(MemberId),
 }
 
 /// Why something was not done.

@@ -295,6 +295,9 @@ impl From<Objection> for Problem {
                 Self::new(ErrorReason::ClockMovesBack, text).with("time", rfc3339(now))
             }
             Objection::OutOfRange => OutOfRange.into(),
+            Objection::DueOutOfRange(member) => {
+                Self::new(ErrorReason::AmountOutOfRange, text).with("member_id", member.to_string())
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use coalition_ledger::Timestamp;
 use coalition_ledger::command::{Action, Command};
-use coalition_ledger::ids::WindowId;
+use coalition_ledger::decision::{Decision, Refusal};
+use coalition_ledger::ids::{MemberId, WindowId};
 use coalition_ledger::snapshot::{Subject, TotalKey};
 use sha2::{Digest, Sha256};
 
@@ -15,7 +16,7 @@ use super::{AsyncWork, Done, Objection, OperationError, OperationRequest, Operat
 use super::{earlier, now_in, remember, rulebook_in};
 use crate::error::StoreError;
 use crate::model::{Window, WindowState};
-use crate::poster::{decide_within, setting};
+use crate::poster::{PostError, decide_within, setting};
 use crate::traits::{Frame, Unit};
 
 /// Members swept in one batch.
@@ -48,21 +49,28 @@ impl Operations {
                 return Ok(swept);
             }
             swept += members.len() as u64;
-            let commands = members
-                .into_iter()
-                .map(|member| Command {
-                    request: None,
-                    action: Action::Sweep(member),
-                })
-                .collect();
-            self.poster.post_all(commands).await?;
+            self.sweep_members(&members).await?;
         }
     }
 
-    async fn due_members(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<coalition_ledger::ids::MemberId>, StoreError> {
+    /// Posts what fell due for these members.
+    async fn sweep_members(&self, members: &[MemberId]) -> Result<(), OperationError> {
+        match self.poster.post_all(sweeps(members)).await {
+            Ok(decisions) => check_swept(members, &decisions),
+            // Too much for one batch, or for the books: one by one, to find out whose it is.
+            Err(PostError::Failed(error)) if matches!(*error, StoreError::OutOfRange) => {
+                let mut decisions = Vec::with_capacity(members.len());
+                for member in members {
+                    let sweep = sweeps(std::slice::from_ref(member));
+                    decisions.extend(self.poster.post_all(sweep).await?);
+                }
+                check_swept(members, &decisions)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn due_members(&self, now: Timestamp) -> Result<Vec<MemberId>, StoreError> {
         self.store.reader().due_members(now, SWEEP_MEMBERS).await
     }
 
@@ -73,7 +81,10 @@ impl Operations {
         expected: Option<WindowId>,
     ) -> Result<Done<Cut>, OperationError> {
         loop {
-            self.sweep().await?;
+            // A request that was answered before gets that answer, whatever fell due since.
+            if self.store.reader().request(request.key).await?.is_none() {
+                self.sweep().await?;
+            }
             if let Some(done) = self.run(Turn { request, expected }).await? {
                 return Ok(done);
             }
@@ -148,19 +159,45 @@ async fn sweep_within(
     let mut setting = setting(frame, operations.clock.now());
     setting.now = now;
     for _ in 0..LAST_MOMENT_BATCHES {
-        let sweep = |member| Command {
-            request: None,
-            action: Action::Sweep(member),
-        };
-        let commands: Vec<Command> = due.into_iter().map(sweep).collect();
         let mut mint = operations.mint.lock().await;
-        decide_within(unit, &rulebook, &setting, &mut mint, &commands).await?;
+        let swept = decide_within(unit, &rulebook, &setting, &mut mint, &sweeps(&due)).await;
+        match swept {
+            Ok((decisions, _)) => check_swept(&due, &decisions)?,
+            // The sweep outside finds out whose it is.
+            Err(StoreError::OutOfRange) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         due = unit.due_members(now, SWEEP_MEMBERS).await?;
         if due.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn sweeps(members: &[MemberId]) -> Vec<Command> {
+    let sweep = |member: &MemberId| Command {
+        request: None,
+        action: Action::Sweep(*member),
+    };
+    members.iter().map(sweep).collect()
+}
+
+/// Whether everything was posted: what is refused stays due, and asking again would never end.
+fn check_swept(members: &[MemberId], decisions: &[Decision]) -> Result<(), OperationError> {
+    for (member, decision) in members.iter().zip(decisions) {
+        match decision {
+            Decision::Refused(Refusal::OutOfRange) => {
+                return Err(Objection::DueOutOfRange(*member).into());
+            }
+            Decision::Refused(refusal) => {
+                let problem = format!("what fell due for {member} is refused: {refusal}");
+                return Err(StoreError::Damaged(problem).into());
+            }
+            Decision::Recorded { .. } | Decision::Enrolled { .. } | Decision::Nothing => {}
+        }
+    }
+    Ok(())
 }
 
 async fn window(unit: &mut dyn Unit, id: WindowId) -> Result<Window, OperationError> {
