@@ -123,7 +123,12 @@ fn declined(transaction: &Transaction, decline: Decline, replayed: bool) -> Prob
         | Decline::CheckAlreadyReturned => original.clone().unwrap_or_else(|| own.clone()),
         _ => own.clone(),
     };
-    let mut problem = Problem::new(reason, message(decline))
+    let text = match reason {
+        // Nobody is sent away to ask for less of nothing.
+        ErrorReason::AlreadyReversed => message(Decline::AlreadyReversed),
+        _ => message(decline),
+    };
+    let mut problem = Problem::new(reason, text)
         .with("transaction_id", subject)
         .with("declined_transaction_id", own)
         .with("replayed", replayed.to_string());
@@ -385,6 +390,33 @@ mod tests {
         assert_eq!(reason_of(&gone), Some(ErrorReason::RefundExceedsRedemption));
         gone.open = Open::default();
         assert_eq!(reason_of(&gone), Some(ErrorReason::AlreadyReversed));
+    }
+
+    #[test]
+    fn where_nothing_remains_nobody_is_told_to_ask_for_less() {
+        for exceeds in [
+            Decline::RefundExceedsRedemption,
+            Decline::ReturnExceedsCheck,
+        ] {
+            let text = |open| {
+                let record = Transaction {
+                    open,
+                    ..record(exceeds, None)
+                };
+                let decision = Decision::Recorded {
+                    transaction: Arc::new(record),
+                    replayed: false,
+                };
+                let problem = recorded(decision).expect_err("a decline");
+                problem.message().to_owned()
+            };
+            assert_eq!(text(Open::default()), message(Decline::AlreadyReversed));
+            let some = Open {
+                points: Points::new(1),
+                ..Open::default()
+            };
+            assert_eq!(text(some), message(exceeds));
+        }
     }
 
     #[test]
