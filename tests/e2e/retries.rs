@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use coalition_proto::common::{Identifier, IdentifierType};
+use coalition_proto::earn::EarnRequest;
 use coalition_proto::member::{EnrollRequest, EnrollResponse};
 use coalition_proto::partner::{
     AcceptAgreementRequest, AcceptAgreementResponse, CreatePartnerRequest, CreatePartnerResponse,
@@ -29,6 +30,7 @@ both_engines!(
     an_undo_is_of_its_own_kind,
     a_check_counts_once,
     an_undo_holds_for_what_never_arrived,
+    an_operator_undoes_what_a_till_asked_for,
     security_21_one_request_a_thousand_times_posts_once,
     security_25_racing_redemptions_never_overdraw,
     a_restart_forgets_nothing,
@@ -421,6 +423,60 @@ async fn a_check_counts_once(network: &Network) {
     };
     cafe.till.ask(undo).await;
     assert_eq!(cafe.earn(&member, "c-1", 500).await.points_earned, 500);
+}
+
+/// A till lost its answer and calls the operator, who finds its request, or makes sure of it.
+async fn an_operator_undoes_what_a_till_asked_for(network: &Network) {
+    let cafe = network.partner("cafe", terms::bare("EUR")).await;
+    let salon = network.partner("salon", terms::bare("EUR")).await;
+    let member = network.member().await;
+    let undo = |partner: &str, original: &str| earn::ReverseByReferenceRequest {
+        request_id: request_id(),
+        partner_id: partner.to_owned(),
+        original_request_id: original.to_owned(),
+        ..earn::ReverseByReferenceRequest::default()
+    };
+    let earning = cafe.earning(&member, "c-1", 100);
+    let earned = cafe.till.ask(earning.clone()).await;
+    // Nobody else's, though the id is right: it would not find what it undoes.
+    let wrong = undo(&salon.id, &earning.request_id);
+    network
+        .maker
+        .refused(wrong)
+        .await
+        .assert(Code::NotFound, "ORIGINAL_NOT_FOUND");
+    let asked = undo(&cafe.id, &earning.request_id);
+    let undone = network.maker.ask(asked.clone()).await;
+    assert_eq!(undone.original_transaction_id, earned.transaction_id);
+    assert_eq!(undone.points_clawed_back, 100);
+    assert!(network.maker.ask(asked).await.replayed);
+    // The till, which gives up too, is told of the same.
+    let own = cafe.till.ask(undo("", &earning.request_id)).await;
+    assert!(own.replayed && own.transaction_id == undone.transaction_id);
+
+    // What never arrived is declined if it still does, whoever sends it.
+    let late = cafe.earning(&member, "c-2", 100);
+    let refusal = network
+        .maker
+        .refused(undo(&cafe.id, &late.request_id))
+        .await;
+    refusal.assert(Code::NotFound, "ORIGINAL_NOT_FOUND");
+    let by_operator = EarnRequest {
+        partner_id: cafe.id.clone(),
+        ..late.clone()
+    };
+    for (caller, request) in [(&cafe.till, late), (&network.maker, by_operator)] {
+        let refusal = caller.refused(request).await;
+        refusal.assert_declined("REVERSED_BEFORE_ARRIVAL");
+    }
+    // What an operator asked for itself is found as before.
+    let earning = EarnRequest {
+        partner_id: cafe.id.clone(),
+        ..cafe.earning(&member, "c-3", 70)
+    };
+    network.maker.ask(earning.clone()).await;
+    let undone = undo(&cafe.id, &earning.request_id);
+    assert_eq!(network.maker.ask(undone).await.points_clawed_back, 70);
 }
 
 /// Security row 31: the reversal overtakes its original.

@@ -165,12 +165,26 @@ pub struct Reverse {
     pub partner: PartnerId,
     /// What the request asked for: [`Kind::Earn`] or [`Kind::Redeem`].
     pub kind: Kind,
-    /// The request's id, in the scope of the reversal's own request.
+    /// The request's id, in the partner's scope or that of the reversal's own request: an operator
+    /// may undo what a till of the partner asked for. See [`Reverse::names`].
     pub original_request: Uuid,
     /// When it happened; `None`: now.
     pub occurred_at: Option<Timestamp>,
     /// The till's words.
     pub context: Context,
+}
+
+impl Reverse {
+    /// The names that the request may have, in the order in which they are looked for; `scope` is
+    /// that of the reversal's own request.
+    #[must_use]
+    pub fn names(&self, scope: Uuid) -> Vec<RequestKey> {
+        let id = self.original_request;
+        let mut scopes = vec![self.partner.uuid(), scope];
+        scopes.dedup();
+        let name = |scope| RequestKey { id, scope };
+        scopes.into_iter().map(name).collect()
+    }
 }
 
 /// Record funds that a partner paid in or took out.
@@ -275,10 +289,7 @@ impl Keys {
                     keys.original(refund.partner, Kind::Redeem, &refund.original, scope);
                 }
                 Action::Reverse(reverse) => {
-                    keys.original_requests.insert(RequestKey {
-                        id: reverse.original_request,
-                        scope,
-                    });
+                    keys.original_requests.extend(reverse.names(scope));
                 }
                 Action::Fund(fund) => {
                     keys.positions.insert((fund.partner, fund.currency.code()));

@@ -22,15 +22,13 @@ pub(super) fn decide(
     let Some((own, _)) = command.request else {
         return Err(Refusal::UnknownOriginal.into());
     };
-    let key = RequestKey {
-        id: reverse.original_request,
-        scope: own.scope,
-    };
-    if key == own {
+    let names = reverse.names(own.scope);
+    if names.contains(&own) {
         return Err(Refusal::WrongKind.into());
     }
-    let Some(record) = books.snapshot.requests.get(&key).copied() else {
-        return Ok(remember_unknown(books, command, key));
+    let known = |name| books.snapshot.requests.get(name).copied();
+    let Some(record) = names.iter().find_map(known) else {
+        return Ok(remember_unknown(books, command, &names));
     };
     let subject = TransactionId::from_uuid(record.subject_id);
     match record.subject {
@@ -111,7 +109,7 @@ fn undo(
 }
 
 /// The original never arrived: remember it, so that it is declined if it still does.
-fn remember_unknown(books: &mut Books<'_>, command: &Command, key: RequestKey) -> Decision {
+fn remember_unknown(books: &mut Books<'_>, command: &Command, names: &[RequestKey]) -> Decision {
     let reason = Decline::OriginalNotFound;
     let decision = books.decline(
         command,
@@ -123,13 +121,15 @@ fn remember_unknown(books: &mut Books<'_>, command: &Command, key: RequestKey) -
         },
     );
     if let Decision::Recorded { transaction, .. } = &decision {
-        books.remember_as(RequestRecord {
-            key,
-            fingerprint: [0; 16],
-            subject: Subject::Tombstone,
-            subject_id: transaction.id.uuid(),
-            member: None,
-        });
+        for key in names {
+            books.remember_as(RequestRecord {
+                key: *key,
+                fingerprint: [0; 16],
+                subject: Subject::Tombstone,
+                subject_id: transaction.id.uuid(),
+                member: None,
+            });
+        }
     }
     decision
 }
