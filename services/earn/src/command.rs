@@ -1,16 +1,15 @@
 //! From messages to commands. The rules on the fields hold already.
 
-use coalition_ledger::Timestamp;
 use coalition_ledger::command::{Action, CheckAmounts, Earn, Original, ReturnEarn, Reverse};
 use coalition_ledger::decision::Refusal;
-use coalition_ledger::ids::{MemberId, PartnerId};
+use coalition_ledger::ids::MemberId;
 use coalition_ledger::money::{Currency, Minor};
-use coalition_ledger::transaction::{Context, Kind};
-use coalition_proto::common::{Money, PosContext};
+use coalition_ledger::transaction::Kind;
+use coalition_proto::common::Money;
 use coalition_proto::earn as pb;
 use coalition_rpc::Problem;
-use coalition_rpc::convert::{Named, minor, time};
-use coalition_rpc::request::{id, request_id};
+use coalition_rpc::convert::{Named, Till, minor, original_request};
+use coalition_rpc::request::id;
 
 /// The member of a quote.
 pub(crate) fn quoted(member: &pb::quote_request::Member) -> Named<'_> {
@@ -31,26 +30,21 @@ pub(crate) fn earner(message: &pb::EarnRequest) -> Result<Named<'_>, Problem> {
 
 pub(crate) fn earn(
     message: &pb::EarnRequest,
-    partner: PartnerId,
+    till: Till,
     member: MemberId,
-    context: Context,
 ) -> Result<Action, Problem> {
     let (amounts, currency) = amounts(message.amounts.as_ref())?;
     Ok(Action::Earn(Earn {
-        partner,
+        partner: till.partner,
         member,
         amounts,
         currency,
-        occurred_at: occurred_at(message.context.as_ref())?,
-        context,
+        occurred_at: till.occurred_at,
+        context: till.context,
     }))
 }
 
-pub(crate) fn return_earn(
-    message: &pb::ReturnEarnRequest,
-    partner: PartnerId,
-    context: Context,
-) -> Result<Action, Problem> {
+pub(crate) fn return_earn(message: &pb::ReturnEarnRequest, till: Till) -> Result<Action, Problem> {
     use pb::return_earn_request::Original as Named;
     let original = match &message.original {
         Some(Named::OriginalTransactionId(text)) => {
@@ -63,28 +57,25 @@ pub(crate) fn return_earn(
     let returned = returned.ok_or_else(|| Problem::invalid("returned", "is required"))?;
     let (returned, currency) = minor("returned", returned)?;
     Ok(Action::ReturnEarn(ReturnEarn {
-        partner,
+        partner: till.partner,
         original,
         returned,
         currency,
-        occurred_at: occurred_at(message.context.as_ref())?,
-        context,
+        occurred_at: till.occurred_at,
+        context: till.context,
     }))
 }
 
 pub(crate) fn reverse(
     message: &pb::ReverseByReferenceRequest,
-    partner: PartnerId,
-    context: Context,
+    till: Till,
 ) -> Result<Action, Problem> {
-    let original_request = request_id(&message.original_request_id)
-        .map_err(|_| Problem::invalid("original_request_id", "must be a UUID, and is required"))?;
     Ok(Action::Reverse(Reverse {
-        partner,
+        partner: till.partner,
         kind: Kind::Earn,
-        original_request,
-        occurred_at: occurred_at(message.context.as_ref())?,
-        context,
+        original_request: original_request(&message.original_request_id)?,
+        occurred_at: till.occurred_at,
+        context: till.context,
     }))
 }
 
@@ -119,13 +110,10 @@ pub(crate) fn amounts(
     Ok((amounts, expected))
 }
 
-fn occurred_at(context: Option<&PosContext>) -> Result<Option<Timestamp>, Problem> {
-    let said = context.and_then(|context| context.occurred_at.as_ref());
-    time::maybe_instant("context.occurred_at", said)
-}
-
 #[cfg(test)]
 mod tests {
+    use coalition_ledger::ids::PartnerId;
+    use coalition_ledger::transaction::Context;
     use coalition_proto::common::ErrorReason;
 
     use super::*;
@@ -191,12 +179,12 @@ mod tests {
             )),
             ..pb::ReturnEarnRequest::default()
         };
-        let partner = PartnerId::from_uuid(uuid());
-        let named = |message: &pb::ReturnEarnRequest| match return_earn(
-            message,
-            partner,
-            Context::default(),
-        ) {
+        let till = Till {
+            partner: PartnerId::from_uuid(uuid()),
+            context: Context::default(),
+            occurred_at: None,
+        };
+        let named = |message: &pb::ReturnEarnRequest| match return_earn(message, till.clone()) {
             Ok(Action::ReturnEarn(ret)) => Some(ret.original),
             _ => None,
         };

@@ -7,15 +7,16 @@
 mod answer;
 mod command;
 
+use coalition_ledger::command::{Action, Fingerprint, RequestKey};
 use coalition_ledger::rulebook::DEFAULT_STORE_AND_FORWARD_MICROS;
 use coalition_ledger::view;
 use coalition_proto::earn as pb;
 use coalition_proto::earn::earn_service_server::EarnService;
 use coalition_proto::earn::get_transaction_request::Key;
 use coalition_rpc::Problem;
-use coalition_rpc::convert::{IdentifierKey, Named, asked, pos, request_key, time, transaction};
+use coalition_rpc::convert::{IdentifierKey, Named, Till, request_key, time, transaction};
 use coalition_rpc::request::{acting_partner, id, identity, valid, visible_partner};
-use coalition_rpc::status::recorded;
+use coalition_rpc::status::{Recorded, recorded};
 use coalition_store::{Books, TransactionKey};
 use tonic::{Request, Response, Status};
 
@@ -37,6 +38,15 @@ impl EarnApi {
         let key = self.identifiers.member(named)?;
         let found = self.books.member(&key).await.map_err(Problem::because)?;
         found.ok_or_else(Problem::no_such_member)
+    }
+
+    async fn post(
+        &self,
+        asked: (RequestKey, Fingerprint),
+        action: Action,
+    ) -> Result<Recorded, Problem> {
+        let decision = self.books.post(asked, action).await;
+        recorded(decision.map_err(Problem::because)?)
     }
 }
 
@@ -79,16 +89,12 @@ impl EarnService for EarnApi {
         &self,
         request: Request<pb::EarnRequest>,
     ) -> Result<Response<pb::EarnResponse>, Status> {
-        let caller = identity(&request)?;
         let message = request.get_ref();
-        let partner = acting_partner(caller, &message.partner_id)?;
-        let context = pos::context(caller, message.context.as_ref())?;
-        valid(message)?;
-        let asked = asked(&request, caller, &message.request_id)?;
+        let (id, context) = (&message.request_id, message.context.as_ref());
+        let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let member = self.member(command::earner(message)?).await?;
-        let action = command::earn(message, partner, member, context)?;
-        let decision = self.books.post(asked, action).await;
-        let recorded = recorded(decision.map_err(Problem::because)?)?;
+        let action = command::earn(message, till, member)?;
+        let recorded = self.post(asked, action).await?;
         Ok(Response::new(answer::earn(&recorded)?))
     }
 
@@ -96,15 +102,11 @@ impl EarnService for EarnApi {
         &self,
         request: Request<pb::ReturnEarnRequest>,
     ) -> Result<Response<pb::ReturnEarnResponse>, Status> {
-        let caller = identity(&request)?;
         let message = request.get_ref();
-        let partner = acting_partner(caller, &message.partner_id)?;
-        let context = pos::context(caller, message.context.as_ref())?;
-        valid(message)?;
-        let asked = asked(&request, caller, &message.request_id)?;
-        let action = command::return_earn(message, partner, context)?;
-        let decision = self.books.post(asked, action).await;
-        let recorded = recorded(decision.map_err(Problem::because)?)?;
+        let (id, context) = (&message.request_id, message.context.as_ref());
+        let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
+        let action = command::return_earn(message, till)?;
+        let recorded = self.post(asked, action).await?;
         Ok(Response::new(answer::return_earn(&recorded)?))
     }
 
@@ -112,15 +114,11 @@ impl EarnService for EarnApi {
         &self,
         request: Request<pb::ReverseByReferenceRequest>,
     ) -> Result<Response<pb::ReverseByReferenceResponse>, Status> {
-        let caller = identity(&request)?;
         let message = request.get_ref();
-        let partner = acting_partner(caller, &message.partner_id)?;
-        let context = pos::context(caller, message.context.as_ref())?;
-        valid(message)?;
-        let asked = asked(&request, caller, &message.request_id)?;
-        let action = command::reverse(message, partner, context)?;
-        let decision = self.books.post(asked, action).await;
-        let recorded = recorded(decision.map_err(Problem::because)?)?;
+        let (id, context) = (&message.request_id, message.context.as_ref());
+        let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
+        let action = command::reverse(message, till)?;
+        let recorded = self.post(asked, action).await?;
         Ok(Response::new(answer::reverse(&recorded)?))
     }
 

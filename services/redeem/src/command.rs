@@ -1,16 +1,14 @@
 //! From messages to commands. The rules on the fields hold already.
 
-use coalition_ledger::Timestamp;
 use coalition_ledger::command::{Action, Original, Redeem, RefundRedemption, Reverse};
-use coalition_ledger::ids::{MemberId, PartnerId};
+use coalition_ledger::ids::MemberId;
 use coalition_ledger::money::Points;
-use coalition_ledger::transaction::{Context, Kind};
+use coalition_ledger::transaction::Kind;
 use coalition_ledger::view::Ask;
-use coalition_proto::common::PosContext;
 use coalition_proto::redeem as pb;
 use coalition_rpc::Problem;
-use coalition_rpc::convert::{Named, minor, time};
-use coalition_rpc::request::{id, request_id};
+use coalition_rpc::convert::{Named, Till, minor, original_request};
+use coalition_rpc::request::id;
 
 /// The member of a quote.
 pub(crate) fn quoted(message: &pb::QuoteRequest) -> Result<Named<'_>, Problem> {
@@ -48,26 +46,21 @@ pub(crate) fn payer(message: &pb::RedeemRequest) -> Result<Named<'_>, Problem> {
 
 pub(crate) fn redeem(
     message: &pb::RedeemRequest,
-    partner: PartnerId,
+    till: Till,
     member: MemberId,
-    context: Context,
 ) -> Result<Action, Problem> {
     let total = message.check_total.as_ref();
     Ok(Action::Redeem(Redeem {
-        partner,
+        partner: till.partner,
         member,
         points: Points::new(message.points),
         check_total: total.map(|total| minor("check_total", total)).transpose()?,
-        occurred_at: occurred_at(message.context.as_ref())?,
-        context,
+        occurred_at: till.occurred_at,
+        context: till.context,
     }))
 }
 
-pub(crate) fn refund(
-    message: &pb::RefundRedemptionRequest,
-    partner: PartnerId,
-    context: Context,
-) -> Result<Action, Problem> {
+pub(crate) fn refund(message: &pb::RefundRedemptionRequest, till: Till) -> Result<Action, Problem> {
     use pb::refund_redemption_request::Original as Named;
     let original = match &message.original {
         Some(Named::OriginalTransactionId(text)) => {
@@ -77,38 +70,33 @@ pub(crate) fn refund(
         None => return Err(Problem::invalid("original", "is required")),
     };
     Ok(Action::RefundRedemption(RefundRedemption {
-        partner,
+        partner: till.partner,
         original,
         points: Points::new(message.points),
-        occurred_at: occurred_at(message.context.as_ref())?,
-        context,
+        occurred_at: till.occurred_at,
+        context: till.context,
     }))
 }
 
 pub(crate) fn reverse(
     message: &pb::ReverseByReferenceRequest,
-    partner: PartnerId,
-    context: Context,
+    till: Till,
 ) -> Result<Action, Problem> {
-    let original_request = request_id(&message.original_request_id)
-        .map_err(|_| Problem::invalid("original_request_id", "must be a UUID, and is required"))?;
     Ok(Action::Reverse(Reverse {
-        partner,
+        partner: till.partner,
         kind: Kind::Redeem,
-        original_request,
-        occurred_at: occurred_at(message.context.as_ref())?,
-        context,
+        original_request: original_request(&message.original_request_id)?,
+        occurred_at: till.occurred_at,
+        context: till.context,
     }))
-}
-
-fn occurred_at(context: Option<&PosContext>) -> Result<Option<Timestamp>, Problem> {
-    let said = context.and_then(|context| context.occurred_at.as_ref());
-    time::maybe_instant("context.occurred_at", said)
 }
 
 #[cfg(test)]
 mod tests {
+    use coalition_ledger::Timestamp;
+    use coalition_ledger::ids::PartnerId;
     use coalition_ledger::money::{Currency, Minor};
+    use coalition_ledger::transaction::Context;
     use coalition_proto::common::Money;
     use uuid::Uuid;
 
@@ -134,16 +122,14 @@ mod tests {
         let member = MemberId::from_uuid(Uuid::from_u128(2));
         let message = pb::RedeemRequest {
             points: 40,
-            context: Some(PosContext {
-                occurred_at: Some(prost_types::Timestamp {
-                    seconds: 5,
-                    nanos: 0,
-                }),
-                ..PosContext::default()
-            }),
             ..pb::RedeemRequest::default()
         };
-        let action = redeem(&message, partner, member, Context::default());
+        let till = Till {
+            partner,
+            context: Context::default(),
+            occurred_at: Some(Timestamp::from_micros(5_000_000)),
+        };
+        let action = redeem(&message, till, member);
         let expected = Redeem {
             partner,
             member,

@@ -7,15 +7,16 @@
 mod answer;
 mod command;
 
+use coalition_ledger::command::{Action, Fingerprint, RequestKey};
 use coalition_ledger::ids::MemberId;
 use coalition_ledger::view;
 use coalition_proto::redeem as pb;
 use coalition_proto::redeem::get_transaction_request::Key;
 use coalition_proto::redeem::redeem_service_server::RedeemService;
 use coalition_rpc::Problem;
-use coalition_rpc::convert::{IdentifierKey, Named, asked, pos, request_key, transaction, worth};
+use coalition_rpc::convert::{IdentifierKey, Named, Till, request_key, transaction, worth};
 use coalition_rpc::request::{acting_partner, id, identity, valid, visible_partner};
-use coalition_rpc::status::recorded;
+use coalition_rpc::status::{Recorded, recorded};
 use coalition_store::{Books, TransactionKey};
 use tonic::{Request, Response, Status};
 
@@ -37,6 +38,15 @@ impl RedeemApi {
         let key = self.identifiers.member(named)?;
         let found = self.books.member(&key).await.map_err(Problem::because)?;
         found.ok_or_else(Problem::no_such_member)
+    }
+
+    async fn post(
+        &self,
+        asked: (RequestKey, Fingerprint),
+        action: Action,
+    ) -> Result<Recorded, Problem> {
+        let decision = self.books.post(asked, action).await;
+        recorded(decision.map_err(Problem::because)?)
     }
 }
 
@@ -67,16 +77,12 @@ impl RedeemService for RedeemApi {
         &self,
         request: Request<pb::RedeemRequest>,
     ) -> Result<Response<pb::RedeemResponse>, Status> {
-        let caller = identity(&request)?;
         let message = request.get_ref();
-        let partner = acting_partner(caller, &message.partner_id)?;
-        let context = pos::context(caller, message.context.as_ref())?;
-        valid(message)?;
-        let asked = asked(&request, caller, &message.request_id)?;
+        let (id, context) = (&message.request_id, message.context.as_ref());
+        let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let member = self.member(command::payer(message)?).await?;
-        let action = command::redeem(message, partner, member, context)?;
-        let decision = self.books.post(asked, action).await;
-        let recorded = recorded(decision.map_err(Problem::because)?)?;
+        let action = command::redeem(message, till, member)?;
+        let recorded = self.post(asked, action).await?;
         let agreed = recorded.transaction.agreement;
         let rulebook = self.books.rulebook_with(agreed).await;
         let rulebook = rulebook.map_err(Problem::because)?;
@@ -88,15 +94,11 @@ impl RedeemService for RedeemApi {
         &self,
         request: Request<pb::RefundRedemptionRequest>,
     ) -> Result<Response<pb::RefundRedemptionResponse>, Status> {
-        let caller = identity(&request)?;
         let message = request.get_ref();
-        let partner = acting_partner(caller, &message.partner_id)?;
-        let context = pos::context(caller, message.context.as_ref())?;
-        valid(message)?;
-        let asked = asked(&request, caller, &message.request_id)?;
-        let action = command::refund(message, partner, context)?;
-        let decision = self.books.post(asked, action).await;
-        let recorded = recorded(decision.map_err(Problem::because)?)?;
+        let (id, context) = (&message.request_id, message.context.as_ref());
+        let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
+        let action = command::refund(message, till)?;
+        let recorded = self.post(asked, action).await?;
         Ok(Response::new(answer::refund(&recorded)?))
     }
 
@@ -104,15 +106,11 @@ impl RedeemService for RedeemApi {
         &self,
         request: Request<pb::ReverseByReferenceRequest>,
     ) -> Result<Response<pb::ReverseByReferenceResponse>, Status> {
-        let caller = identity(&request)?;
         let message = request.get_ref();
-        let partner = acting_partner(caller, &message.partner_id)?;
-        let context = pos::context(caller, message.context.as_ref())?;
-        valid(message)?;
-        let asked = asked(&request, caller, &message.request_id)?;
-        let action = command::reverse(message, partner, context)?;
-        let decision = self.books.post(asked, action).await;
-        let recorded = recorded(decision.map_err(Problem::because)?)?;
+        let (id, context) = (&message.request_id, message.context.as_ref());
+        let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
+        let action = command::reverse(message, till)?;
+        let recorded = self.post(asked, action).await?;
         Ok(Response::new(answer::reverse(&recorded)?))
     }
 

@@ -149,6 +149,7 @@ mod tests {
 
     #[test]
     fn a_till_stands_where_its_token_says() {
+        assert_eq!(place(None, "").expect("free"), "");
         assert_eq!(place(None, "harbour").expect("free"), "harbour");
         assert_eq!(place(Some("harbour"), "").expect("bound"), "harbour");
         assert_eq!(place(Some("harbour"), "harbour").expect("bound"), "harbour");

@@ -4,6 +4,7 @@ use coalition_ledger::transaction::{Channel, Context};
 use coalition_proto::common as pb;
 
 use crate::auth::identity::Identity;
+use crate::request::place;
 use crate::status::Problem;
 
 /// The context of a call, with the location and the terminal that the token is bound to.
@@ -18,8 +19,8 @@ pub fn context(identity: &Identity, said: Option<&pb::PosContext>) -> Result<Con
     let said = said.unwrap_or(&none);
     Ok(Context {
         check_id: text(&said.check_id),
-        location: bound(identity.location(), &said.location)?,
-        terminal: bound(identity.terminal(), &said.terminal)?,
+        location: text(place(identity.location(), &said.location)?),
+        terminal: text(place(identity.terminal(), &said.terminal)?),
         operator_ref: text(&said.operator_ref),
         shift_ref: text(&said.shift_ref),
         business_date: text(&said.business_date),
@@ -30,14 +31,6 @@ pub fn context(identity: &Identity, said: Option<&pb::PosContext>) -> Result<Con
 
 fn text(said: &str) -> Option<String> {
     (!said.is_empty()).then(|| said.to_owned())
-}
-
-fn bound(to: Option<&str>, said: &str) -> Result<Option<String>, Problem> {
-    match to {
-        Some(to) if said.is_empty() || said == to => Ok(Some(to.to_owned())),
-        Some(_) => Err(Problem::permission_denied()),
-        None => Ok(text(said)),
-    }
 }
 
 fn channel(number: i32) -> Option<Channel> {
@@ -55,21 +48,6 @@ fn channel(number: i32) -> Option<Channel> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_binding_supplies_what_is_not_said_and_refuses_what_differs() {
-        assert_eq!(
-            bound(Some("mitte"), "").ok().flatten().as_deref(),
-            Some("mitte")
-        );
-        assert_eq!(
-            bound(Some("mitte"), "mitte").ok().flatten().as_deref(),
-            Some("mitte")
-        );
-        assert!(bound(Some("mitte"), "nord").is_err());
-        assert_eq!(bound(None, "nord").ok().flatten().as_deref(), Some("nord"));
-        assert_eq!(bound(None, "").ok(), Some(None));
-    }
 
     #[test]
     fn every_channel_of_the_proto_is_kept() {
