@@ -5,7 +5,7 @@ use coalition_ledger::decision::Refusal;
 use coalition_ledger::ids::MemberId;
 use coalition_ledger::money::{Currency, Minor};
 use coalition_ledger::transaction::Kind;
-use coalition_proto::common::Money;
+use coalition_proto::common::{ErrorReason, Money};
 use coalition_proto::earn as pb;
 use coalition_rpc::Problem;
 use coalition_rpc::convert::{Named, Till, minor, original_request};
@@ -93,7 +93,10 @@ pub(crate) fn amounts(
         };
         match minor(field, money)? {
             (amount, currency) if currency == expected => Ok(amount),
-            _ => Err(Refusal::CurrencyMismatch { expected }.into()),
+            _ => Err(Problem::from(Refusal::CurrencyMismatch { expected }).blame(
+                ErrorReason::CurrencyMismatch,
+                format!("{field}.currency_code"),
+            )),
         }
     };
     let amounts = CheckAmounts {
@@ -114,7 +117,6 @@ pub(crate) fn amounts(
 mod tests {
     use coalition_ledger::ids::PartnerId;
     use coalition_ledger::transaction::Context;
-    use coalition_proto::common::ErrorReason;
 
     use super::*;
 

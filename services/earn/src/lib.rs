@@ -10,6 +10,7 @@ mod command;
 use coalition_ledger::command::{Action, Fingerprint, RequestKey};
 use coalition_ledger::rulebook::DEFAULT_STORE_AND_FORWARD_MICROS;
 use coalition_ledger::view;
+use coalition_proto::common::ErrorReason;
 use coalition_proto::earn as pb;
 use coalition_proto::earn::earn_service_server::EarnService;
 use coalition_proto::earn::get_transaction_request::Key;
@@ -19,6 +20,9 @@ use coalition_rpc::request::{acting_partner, id, identity, valid, visible_partne
 use coalition_rpc::status::{Recorded, recorded};
 use coalition_store::{Books, TransactionKey};
 use tonic::{Request, Response, Status};
+
+/// All amounts of a check are in the currency of this one.
+const GROSS_CURRENCY: &str = "amounts.gross.currency_code";
 
 /// The earn service on the books.
 #[derive(Clone, Debug)]
@@ -65,7 +69,8 @@ impl EarnService for EarnApi {
 
         let present = self.books.present().await.map_err(Problem::because)?;
         let at = view::occurred_at(said, present.now, DEFAULT_STORE_AND_FORWARD_MICROS)
-            .map_err(Problem::from)?;
+            .map_err(Problem::from)
+            .map_err(|problem| problem.blame(ErrorReason::OccurredAtOutOfRange, "occurred_at"))?;
         let balance = match &message.member {
             None => None,
             Some(member) => {
@@ -81,7 +86,8 @@ impl EarnService for EarnApi {
             }
         };
         let quote = view::quote_earn(&present.rulebook, partner, &amounts, currency, at)
-            .map_err(Problem::from)?;
+            .map_err(Problem::from)
+            .map_err(|problem| problem.blame(ErrorReason::CurrencyMismatch, GROSS_CURRENCY))?;
         Ok(Response::new(answer::quote(&quote, balance.as_ref())?))
     }
 
@@ -94,7 +100,10 @@ impl EarnService for EarnApi {
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let member = self.member(command::earner(message)?).await?;
         let action = command::earn(message, till, member)?;
-        let recorded = self.post(asked, action).await?;
+        let recorded = self
+            .post(asked, action)
+            .await
+            .map_err(|problem| problem.blame(ErrorReason::CurrencyMismatch, GROSS_CURRENCY))?;
         Ok(Response::new(answer::earn(&recorded)?))
     }
 
@@ -106,7 +115,10 @@ impl EarnService for EarnApi {
         let (id, context) = (&message.request_id, message.context.as_ref());
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let action = command::return_earn(message, till)?;
-        let recorded = self.post(asked, action).await?;
+        let recorded = self
+            .post(asked, action)
+            .await
+            .map_err(|problem| problem.blame(ErrorReason::CurrencyMismatch, "returned.currency_code"))?;
         Ok(Response::new(answer::return_earn(&recorded)?))
     }
 
@@ -118,7 +130,10 @@ impl EarnService for EarnApi {
         let (id, context) = (&message.request_id, message.context.as_ref());
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let action = command::reverse(message, till)?;
-        let recorded = self.post(asked, action).await?;
+        let recorded = self
+            .post(asked, action)
+            .await
+            .map_err(|problem| problem.blame(ErrorReason::InvalidArgument, "original_request_id"))?;
         Ok(Response::new(answer::reverse(&recorded)?))
     }
 

@@ -52,8 +52,13 @@ pub enum Objection {
     #[error(transparent)]
     InvalidTerms(#[from] InvalidTerms),
     /// A party or currency that the terms name is not in the network.
-    #[error("the network does not have {0}")]
-    NotInNetwork(String),
+    #[error("the network does not have {what}")]
+    NotInNetwork {
+        /// The field of the proposal, in the words of the public interface.
+        field: &'static str,
+        /// What it asks for.
+        what: String,
+    },
     /// The version would come into force in the past.
     #[error("an agreement cannot come into force in the past")]
     EffectiveInThePast,

@@ -141,7 +141,8 @@ impl PartnerService for PartnerApi {
             proposer: caller.subject().to_owned(),
         };
         let done = self.books.operations().propose_agreement(proposal).await;
-        let done = done.map_err(|error| not_proposed(error.into(), partner, counterparty))?;
+        let done =
+            done.map_err(|error| not_proposed(error.into(), partner, counterparty, message))?;
         Ok(Response::new(pb::ProposeAgreementResponse {
             agreement: Some(write_agreement(&done.result, None)),
             replayed: done.replayed,
@@ -210,7 +211,12 @@ impl PartnerService for PartnerApi {
 }
 
 /// Why a proposal was not kept: a party that only the terms name is a fault of the terms.
-fn not_proposed(error: NotDone, partner: PartnerId, counterparty: Option<PartnerId>) -> Problem {
+fn not_proposed(
+    error: NotDone,
+    partner: PartnerId,
+    counterparty: Option<PartnerId>,
+    message: &pb::ProposeAgreementRequest,
+) -> Problem {
     match error {
         NotDone::Objection(Objection::UnknownPartner(stranger))
             if stranger != partner && Some(stranger) != counterparty =>
@@ -219,7 +225,14 @@ fn not_proposed(error: NotDone, partner: PartnerId, counterparty: Option<Partner
                 ErrorReason::AgreementInvalid,
                 "the terms name a partner that is not in the network",
             )
-            .with_violation("terms", format!("there is no partner {stranger}"))
+            .with_violation(
+                message
+                    .terms
+                    .as_ref()
+                    .and_then(|terms| terms::names(terms, stranger))
+                    .unwrap_or_else(|| "terms".to_owned()),
+                format!("there is no partner {stranger}"),
+            )
         }
         error => Problem::because(error),
     }

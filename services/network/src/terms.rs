@@ -7,7 +7,7 @@ use coalition_ledger::agreement::{
     Basis, Funder, InvalidTerms, Leg, LegParty, MAX_RATE_SCALE, ReturnPolicy, Rounding, Terms,
     Trigger, bilateral, settle_at_issue, settle_at_redemption,
 };
-use coalition_ledger::ids::Party;
+use coalition_ledger::ids::{PartnerId, Party};
 use coalition_ledger::money::{Micros, Points};
 use coalition_proto::partner as pb;
 use coalition_proto::partner::leg_party::Party as NamedParty;
@@ -99,6 +99,27 @@ pub(crate) fn write(terms: &Terms) -> pb::Terms {
         legs: terms.legs.iter().map(write_leg).collect(),
         preset: None,
     }
+}
+
+/// Where the terms name this partner first: the path of the field.
+pub(crate) fn names(message: &pb::Terms, partner: PartnerId) -> Option<String> {
+    let text = partner.to_string();
+    let funder = message.funders.iter().position(|f| f.party == text);
+    if let Some(place) = funder {
+        return Some(format!("terms.funders[{place}].party"));
+    }
+    let named = NamedParty::PartnerId(text);
+    let is_named = |party: &Option<pb::LegParty>| {
+        party.as_ref().and_then(|party| party.party.as_ref()) == Some(&named)
+    };
+    message.legs.iter().enumerate().find_map(|(place, leg)| {
+        let side = match (is_named(&leg.from), is_named(&leg.to)) {
+            (true, _) => "from",
+            (false, true) => "to",
+            (false, false) => return None,
+        };
+        Some(format!("terms.legs[{place}].{side}.partner_id"))
+    })
 }
 
 /// The legs of a preset.
@@ -302,7 +323,6 @@ fn in_words_of_the_request(mut invalid: InvalidTerms, written: usize) -> Invalid
 
 #[cfg(test)]
 mod tests {
-    use coalition_ledger::ids::PartnerId;
     use coalition_proto::common::ErrorReason;
     use uuid::Uuid;
 

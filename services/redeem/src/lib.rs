@@ -10,6 +10,7 @@ mod command;
 use coalition_ledger::command::{Action, Fingerprint, RequestKey};
 use coalition_ledger::ids::MemberId;
 use coalition_ledger::view;
+use coalition_proto::common::ErrorReason;
 use coalition_proto::redeem as pb;
 use coalition_proto::redeem::get_transaction_request::Key;
 use coalition_proto::redeem::redeem_service_server::RedeemService;
@@ -69,7 +70,10 @@ impl RedeemService for RedeemApi {
         let found = found.ok_or_else(Problem::no_such_member)?;
         let book = view::as_of(found.book, present.now).map_err(Problem::from)?;
         let quote = view::quote_redeem(&present.rulebook, partner, &book, ask, present.now)
-            .map_err(Problem::from)?;
+            .map_err(Problem::from)
+            .map_err(|problem| {
+                problem.blame(ErrorReason::CurrencyMismatch, "amount_due.currency_code")
+            })?;
         Ok(Response::new(answer::quote(&quote, &book.balance())?))
     }
 
@@ -82,7 +86,10 @@ impl RedeemService for RedeemApi {
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let member = self.member(command::payer(message)?).await?;
         let action = command::redeem(message, till, member)?;
-        let recorded = self.post(asked, action).await?;
+        let recorded = self
+            .post(asked, action)
+            .await
+            .map_err(|problem| problem.blame(ErrorReason::CurrencyMismatch, "check_total.currency_code"))?;
         let agreed = recorded.transaction.agreement;
         let rulebook = self.books.rulebook_with(agreed).await;
         let rulebook = rulebook.map_err(Problem::because)?;
@@ -110,7 +117,10 @@ impl RedeemService for RedeemApi {
         let (id, context) = (&message.request_id, message.context.as_ref());
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let action = command::reverse(message, till)?;
-        let recorded = self.post(asked, action).await?;
+        let recorded = self
+            .post(asked, action)
+            .await
+            .map_err(|problem| problem.blame(ErrorReason::InvalidArgument, "original_request_id"))?;
         Ok(Response::new(answer::reverse(&recorded)?))
     }
 

@@ -155,6 +155,19 @@ impl Problem {
         self
     }
 
+    /// Names the field at fault as this call has it, where the reason is this one: what the books
+    /// refuse, they name as commands have it.
+    #[must_use]
+    pub fn blame(mut self, reason: ErrorReason, field: impl Into<String>) -> Self {
+        if self.0.reason == reason {
+            let field = field.into();
+            for violation in &mut self.0.violations {
+                violation.field.clone_from(&field);
+            }
+        }
+        self
+    }
+
     /// Names the allowance that is used up in `QuotaFailure`: whose (`subject`), and which.
     #[must_use]
     pub fn with_quota(

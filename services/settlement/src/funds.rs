@@ -6,6 +6,7 @@ use coalition_ledger::ids::{PartnerId, Party};
 use coalition_ledger::money::Micros;
 use coalition_ledger::transaction::Decline;
 use coalition_ledger::view::{Alert, NoQuote, headroom};
+use coalition_proto::common::ErrorReason;
 use coalition_proto::settlement as pb;
 use coalition_rpc::convert::{asked, minor};
 use coalition_rpc::request::{acting_partner, id, identity, valid};
@@ -38,7 +39,9 @@ impl SettlementApi {
             bank_reference: message.bank_reference.clone(),
         };
         let decision = self.books.post(asked, Action::Fund(fund)).await;
-        let posted = recorded(decision.map_err(Problem::because)?)?;
+        let posted = recorded(decision.map_err(Problem::because)?).map_err(|problem| {
+            problem.blame(ErrorReason::CurrencyMismatch, "amount.currency_code")
+        })?;
         Ok(pb::RecordFundingResponse {
             transaction_id: posted.transaction.id.to_string(),
             replayed: posted.replayed,

@@ -237,12 +237,13 @@ impl From<Refusal> for Problem {
                 .with_violation("original", "must name what this call can undo"),
             Refusal::OccurredAtOutOfRange => Self::new(ErrorReason::OccurredAtOutOfRange, text)
                 .with_violation(
-                    "occurred_at",
+                    "context.occurred_at",
                     "must be near the network's time, or left out",
                 ),
             Refusal::CurrencyMismatch { expected } | Refusal::BasketCurrency { expected } => {
                 Self::new(ErrorReason::CurrencyMismatch, text)
                     .with("expected_currency_code", expected.code())
+                    .with_violation("currency_code", format!("must be {}", expected.code()))
             }
             Refusal::NegativeBasis => Self::new(ErrorReason::InvalidArgument, text)
                 .with_violation("amounts", "must not deduct more than there is"),
@@ -277,8 +278,8 @@ impl From<Objection> for Problem {
             Objection::SelfApproval => Self::new(ErrorReason::SelfApproval, text),
             Objection::StaleEtag => Self::new(ErrorReason::EtagMismatch, text),
             Objection::InvalidTerms(invalid) => invalid.into(),
-            Objection::NotInNetwork(_) => Self::new(ErrorReason::AgreementInvalid, text)
-                .with_violation("terms", "must name what the network has"),
+            Objection::NotInNetwork { field, .. } => Self::new(ErrorReason::AgreementInvalid, text)
+                .with_violation(field, "must name what the network has"),
             Objection::EffectiveInThePast => Self::new(ErrorReason::AgreementInvalid, text)
                 .with_violation("effective_at", "must not lie in the past, or be left out"),
             Objection::WindowNotClosed(window) => {

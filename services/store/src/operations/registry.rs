@@ -239,12 +239,16 @@ impl ProposeAgreement {
         }
         if rulebook.face_value(self.terms.currency).is_none() {
             let code = self.terms.currency.code();
-            return Err(Objection::NotInNetwork(format!("a face value in {code}")));
+            return Err(Objection::NotInNetwork {
+                field: "terms.currency_code",
+                what: format!("a face value in {code}"),
+            });
         }
         if self.counterparty == Some(self.partner) {
-            return Err(Objection::NotInNetwork(
-                "a pair of one partner with itself".to_owned(),
-            ));
+            return Err(Objection::NotInNetwork {
+                field: "counterparty_id",
+                what: "a pair of one partner with itself".to_owned(),
+            });
         }
         Ok(())
     }
