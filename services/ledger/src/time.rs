@@ -10,6 +10,10 @@ pub const MICROS_PER_SECOND: i64 = 1_000_000;
 /// Microseconds in a day of 86,400 seconds.
 pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
+/// The last instant that a date with a year of four digits can say: what tells and keeps time beside
+/// us (RFC 3339, `google.protobuf.Timestamp`) knows none after it.
+pub const LAST: Timestamp = Timestamp(253_402_300_799_999_999);
+
 /// An instant: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -33,11 +37,12 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
-    /// This instant moved by whole days of 86,400 seconds; `None` past the end of the range.
+    /// This instant moved by whole days of 86,400 seconds; `None` past [`LAST`].
     #[must_use]
     pub fn checked_add_days(self, days: u32) -> Option<Self> {
         let span = i64::from(days).checked_mul(MICROS_PER_DAY)?;
-        self.0.checked_add(span).map(Self)
+        let moved = self.0.checked_add(span).map(Self)?;
+        (moved <= LAST).then_some(moved)
     }
 }
 

@@ -7,6 +7,7 @@ use coalition_ledger::agreement::{LegParty, Terms};
 use coalition_ledger::ids::{AgreementId, PartnerId};
 use coalition_ledger::rulebook::{PartnerStatus, Rulebook};
 use coalition_ledger::snapshot::Subject;
+use coalition_ledger::time::LAST;
 use uuid::Uuid;
 
 use super::{AsyncWork, Done, Objection, OperationError, OperationRequest, Operations};
@@ -343,6 +344,9 @@ impl AsyncWork<Done<Timestamp>> for SetClock {
             ClockMove::To(to) => to,
             ClockMove::By(micros) => now.saturating_add_micros(micros),
         };
+        if to > LAST {
+            return Err(Objection::OutOfRange.into());
+        }
         // A clock that was never set shows the system's time: history may be laid out behind it,
         // as long as nothing is posted yet.
         let untouched = frame.clock.is_none() && unit.last_transaction().await?.is_none();
