@@ -23,7 +23,12 @@ fn rates_are_plain_decimals() {
     let with = |rate: &str| {
         terms_with(Terms {
             points_per_unit: rate.to_owned(),
-            limit: Some(rate.to_owned()),
+            ..terms()
+        })
+    };
+    let limited = |limit: &str| {
+        terms_with(Terms {
+            limit: Some(limit.to_owned()),
             ..terms()
         })
     };
@@ -57,10 +62,15 @@ fn rates_are_plain_decimals() {
     ] {
         refuses(
             &with(bad),
-            &[
-                r"terms.points_per_unit must match ^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$",
-                r"terms.limit must match ^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$",
-            ],
+            &[r"terms.points_per_unit must match ^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$"],
+        );
+    }
+    // Money is counted in micro-units.
+    passes(&limited("999999999999.999999"));
+    for bad in ["0.0000001", "1000000000000", "-1", "1e9"] {
+        refuses(
+            &limited(bad),
+            &[r"terms.limit must match ^(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$"],
         );
     }
     // Left out is something else than empty: no earning, no limit.
@@ -74,7 +84,7 @@ fn rates_are_plain_decimals() {
             limit: Some(String::new()),
             ..terms()
         }),
-        &[r"terms.limit must match ^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$"],
+        &[r"terms.limit must match ^(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$"],
     );
 }
 

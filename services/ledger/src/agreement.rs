@@ -13,13 +13,13 @@ use crate::time::Timestamp;
 /// Most legs in one agreement.
 pub const MAX_LEGS: usize = 32;
 /// Most funders of one agreement.
-pub const MAX_FUNDERS: usize = 16;
+pub const MAX_FUNDERS: usize = 8;
 /// Longest life of a lot and longest pending time, in days: about 100 years.
-pub const MAX_DAYS: u32 = 36_525;
+pub const MAX_DAYS: u32 = 36_500;
 /// Most decimal places of a rate.
 pub const MAX_RATE_SCALE: u32 = 12;
-/// Largest absolute value of a rate, in major units, points or fractions.
-const MAX_RATE: i64 = 1_000_000_000;
+/// What every rate is below, in major units, points or fractions: 12 digits before the point.
+pub const MAX_RATE: i64 = 1_000_000_000_000;
 
 /// What happens when a leg is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -224,7 +224,7 @@ impl Terms {
         }
         check_rate("points_per_unit", self.points_per_unit)?;
         if !(1..=MAX_DAYS).contains(&self.lot_lifetime_days) {
-            return Err(invalid("lot_lifetime_days", "must be from 1 to 36525"));
+            return Err(invalid("lot_lifetime_days", "must be from 1 to 36500"));
         }
         if self.pending_days >= self.lot_lifetime_days {
             return Err(invalid(
@@ -266,7 +266,7 @@ impl Terms {
 
     fn validate_funders(&self) -> Result<(), InvalidTerms> {
         if self.funders.len() > MAX_FUNDERS {
-            return Err(invalid("funders", "must be at most 16"));
+            return Err(invalid("funders", "must be at most 8"));
         }
         for (i, funder) in self.funders.iter().enumerate() {
             if !(1..=1_000_000).contains(&funder.weight) {
@@ -315,8 +315,11 @@ fn check_rate(field: impl Into<String>, rate: Decimal) -> Result<(), InvalidTerm
     if rate.is_sign_negative() && !rate.is_zero() {
         return Err(invalid(field, "must not be negative"));
     }
-    if rate > Decimal::from(MAX_RATE) {
-        return Err(invalid(field, "must be at most 1000000000"));
+    if rate >= Decimal::from(MAX_RATE) {
+        return Err(invalid(
+            field,
+            "must have at most 12 digits before the point",
+        ));
     }
     if rate.normalize().scale() > MAX_RATE_SCALE {
         return Err(invalid(field, "must have at most 12 decimal places"));
