@@ -55,6 +55,11 @@ impl StillClock {
     pub(crate) fn at_noon() -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(NOON_S * MICROS_PER_SECOND)))
     }
+
+    pub(crate) fn advance_s(&self, seconds: i64) {
+        self.0
+            .fetch_add(seconds * MICROS_PER_SECOND, Ordering::SeqCst);
+    }
 }
 
 impl Clock for StillClock {
@@ -98,6 +103,8 @@ pub(crate) struct Edge {
     pub(crate) health: Health,
     pub(crate) partner: PartnerId,
     pub(crate) directory: tempfile::TempDir,
+    /// What tokens are held against.
+    pub(crate) clock: Arc<StillClock>,
     pub(crate) server: Server,
 }
 
@@ -166,8 +173,15 @@ pub(crate) async fn services(
 }
 
 pub(crate) async fn authenticator(directory: &std::path::Path) -> Arc<Authenticator> {
+    authenticator_by(directory, StillClock::at_noon()).await
+}
+
+async fn authenticator_by(
+    directory: &std::path::Path,
+    clock: Arc<StillClock>,
+) -> Arc<Authenticator> {
     let keys = KeySource::File(directory.join(JWKS_FILE));
-    let authenticator = Authenticator::new(AuthSettings::new(keys), StillClock::at_noon()).await;
+    let authenticator = Authenticator::new(AuthSettings::new(keys), clock).await;
     Arc::new(authenticator.expect("keys"))
 }
 
@@ -175,7 +189,8 @@ impl Edge {
     pub(crate) async fn start(way: Way, options: Options) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let key = DevKey::open(directory.path(), false).expect("a key");
-        let authenticator = authenticator(directory.path()).await;
+        let clock = StillClock::at_noon();
+        let authenticator = authenticator_by(directory.path(), Arc::clone(&clock)).await;
         let peer = Arc::new(Peer::default());
         let within = CancellationToken::new();
         let (stack, health) = services(&peer, &authenticator, &within).await;
@@ -203,6 +218,7 @@ impl Edge {
             health,
             partner: PartnerId::from_uuid(Uuid::from_u128(7)),
             directory,
+            clock,
             server,
         }
     }

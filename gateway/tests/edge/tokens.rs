@@ -1,4 +1,4 @@
-//! Rows 1 to 6, 10, 11, 16, 60 and 65: who is calling, and may they.
+//! Rows 1 to 8, 10, 11, 16, 60 and 65: who is calling, and may they.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -322,6 +322,58 @@ async fn row_05_row_06_keys_are_not_the_tokens_to_bring() {
         );
         tally.done("5 and 6");
         assert_eq!(edge.peer.handled(), 0, "a handler was reached");
+    })
+    .await;
+}
+
+/// Nobody shows a certificate here: a token that is good with one alone is good for nobody.
+#[tokio::test]
+async fn row_07_a_bound_token_is_no_bearer_token() {
+    both(|edge| async move {
+        let mut tally = Tally::default();
+        let forge = Forge::new(&edge);
+        let thumbprint = URL_SAFE_NO_PAD.encode([7; 32]);
+        for cnf in [
+            json!({ "x5t#S256": thumbprint }),
+            json!({ "jkt": thumbprint }),
+            json!({}),
+            json!([]),
+            json!("x5t#S256"),
+            json!(false),
+        ] {
+            let token = forge.with(|_, claims| claims["cnf"] = cnf.clone());
+            let case = format!("cnf {cnf}");
+            let outcome = with_token(&edge, &token).await;
+            tally.expect(&case, &outcome, Code::Unauthenticated);
+        }
+        tally.done("7");
+        assert_eq!(edge.peer.handled(), 0, "a handler was reached");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_08_a_retired_key_works_for_a_minute_at_most() {
+    both(|edge| async move {
+        let mut tally = Tally::default();
+        let token = edge.till();
+        let call = |token: &str| earn("x").with_token(token);
+        let client = edge.client().await;
+        call(&token)
+            .send(client.clone())
+            .await
+            .expect("let through");
+        let next = DevKey::ephemeral().expect("a key");
+        let jwks = next.jwks().to_string();
+        std::fs::write(edge.directory.path().join(JWKS_FILE), jwks).expect("ours");
+        edge.clock.advance_s(60);
+        let outcome = call(&token).send(client.clone()).await;
+        tally.expect("retired", &outcome, Code::Unauthenticated);
+        let now = coalition_ledger::Timestamp::from_micros((NOON_S + 60) * 1_000_000);
+        let fresh = next.mint(&TokenRequest::till(edge.partner, "t"), now);
+        let outcome = call(&fresh.expect("a token")).send(client).await;
+        assert!(outcome.is_ok(), "the next key serves: {outcome:?}");
+        tally.done("8");
     })
     .await;
 }

@@ -45,6 +45,8 @@ pub(super) enum Rejected {
     UnknownKey,
     #[error("the signature, the algorithm, the issuer, the audience or a required claim is wrong")]
     NotAccepted,
+    #[error("bound to a certificate or a key that nobody shows here")]
+    Bound,
     #[error("expired")]
     Expired,
     #[error("not yet valid")]
@@ -53,9 +55,12 @@ pub(super) enum Rejected {
     Contradiction,
 }
 
-/// What is read from a token. `iss` and `aud` are read and checked by the library.
+/// What is read from a token. `aud` and what `iss` says are checked by the library.
 #[derive(Deserialize)]
 struct Claims {
+    /// The library would take a list with the right issuer in it.
+    #[serde(rename = "iss")]
+    _issuer: String,
     sub: String,
     exp: i64,
     nbf: i64,
@@ -66,6 +71,8 @@ struct Claims {
     location: Option<String>,
     terminal: Option<String>,
     scope: Option<String>,
+    /// How its holder proves to be the one it was given to (RFC 7800), in any form.
+    cnf: Option<serde_json::Value>,
 }
 
 /// A token that was accepted.
@@ -113,6 +120,11 @@ pub(super) fn accept(
     let claims = jsonwebtoken::decode::<Claims>(token, &key.verifying, &key.validation)
         .map_err(|_| Rejected::NotAccepted)?
         .claims;
+    // Connections carry no certificate, so a token that is good with one alone (RFC 8705, section 3)
+    // is good for nobody here. Passing over the claim would make it a bearer token.
+    if claims.cnf.is_some() {
+        return Err(Rejected::Bound);
+    }
 
     let now_s = now.micros().div_euclid(MICROS_PER_SECOND);
     let last_s = claims.exp.saturating_add(LEEWAY_S);
