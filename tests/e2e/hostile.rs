@@ -63,7 +63,11 @@ impl Decoder for Raw {
 }
 
 /// Sends bytes as the message of a call, and reads whatever comes back to its end.
-async fn send(caller: &Caller, method: &'static str, bytes: Vec<u8>) -> Result<(), Refusal> {
+pub(crate) async fn send(
+    caller: &Caller,
+    method: &'static str,
+    bytes: Vec<u8>,
+) -> Result<(), Refusal> {
     let told = |status: &Status| Refusal::of(method, status);
     let mut grpc = Grpc::new(caller.channel());
     grpc.ready().await.expect("the network is there");

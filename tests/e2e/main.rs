@@ -5,6 +5,8 @@
 
 mod access;
 mod agreements;
+mod bad_input;
+mod bad_tokens;
 mod books;
 mod declines;
 mod demo;

@@ -266,6 +266,18 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// The most memory that it had at any time so far.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let pid = self.child.id().expect("it is still running");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.expect("the system tells of its processes");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let peak = peak.and_then(|kib| kib.trim().parse::<u64>().ok());
+        peak.expect("a number of kibibytes") * 1_024
+    }
+
     /// Ends it from one moment to the next, as a failing machine would.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
