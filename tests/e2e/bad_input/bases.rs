@@ -211,7 +211,7 @@ impl<'a> World<'a> {
             R::Earned => {
                 let request = EarnRequest {
                     partner_id: partner_id(&base.message),
-                    ..self.cafe.earning(&self.member, &self.next(), 10)
+                    ..self.cafe.earning(&self.member, &request_id(), 10)
                 };
                 base.caller.ask(request.clone()).await;
                 text("original_request_id", request.request_id);
@@ -219,7 +219,7 @@ impl<'a> World<'a> {
             R::Redeemed => {
                 let request = RedeemRequest {
                     partner_id: partner_id(&base.message),
-                    ..self.cafe.redeeming(&self.member, &self.next(), 10)
+                    ..self.cafe.redeeming(&self.member, &request_id(), 10)
                 };
                 base.caller.ask(request.clone()).await;
                 text("original_request_id", request.request_id);
