@@ -4,20 +4,24 @@
 use coalition_ledger::ids::{LotId, MemberId, PartnerId, TransactionId, WindowId};
 use coalition_proto::partner::Terms;
 use coalition_proto::settlement::{
-    AccountKind, ComputeSettlementRequest, FundingDirection, GetTrialBalanceRequest, NettingMethod,
-    RecordFundingRequest,
+    AccountKind, ComputeSettlementRequest, CutWindowRequest, FundingDirection,
+    GetTrialBalanceRequest, NettingMethod, RecordFundingRequest,
 };
 use coalition_store::testing::Engine;
 use coalition_tests::engine::{bounded, not_run};
 use coalition_tests::figures::money;
+use coalition_tests::fleet::until_health;
 use coalition_tests::process::Coalition;
 use coalition_tests::{Network, both_engines, request_id, terms};
+use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::split::COMMAND_MAX;
 
 both_engines!(
     books_balance_after_everything,
-    an_edited_figure_is_found_and_named
+    an_edited_figure_is_found_and_named,
+    damaged_books_stop_posting_and_health_says_so
 );
 
 #[test]
@@ -359,4 +363,46 @@ async fn an_edited_figure_is_found_and_named(network: &Network) {
         "edits of the books on {}: {count} inputs tried, 0 wrong",
         network.engine
     ));
+}
+
+/// What a posting needs cannot be read: nothing is posted any more, by anybody, until somebody has
+/// looked and started the process again; whoever watches its health is told. Questions are answered.
+async fn damaged_books_stop_posting_and_health_says_so(network: &Network) {
+    let cafe = network.partner("cafe", terms::bare("EUR")).await;
+    let member = network.member().await;
+    let earning = cafe.earning(&member, "c-1", 1_000);
+    cafe.till.ask(earning.clone()).await;
+    let services = [
+        coalition_proto::earn::earn_service_server::SERVICE_NAME,
+        coalition_proto::redeem::redeem_service_server::SERVICE_NAME,
+        coalition_proto::settlement::settlement_service_server::SERVICE_NAME,
+        "",
+    ];
+    for service in services {
+        until_health(network.endpoint(), service, ServingStatus::Serving).await;
+    }
+
+    let damage = "update requests set subject = 99 where subject = 1";
+    assert_eq!(network.edit(damage).await, 1);
+    let refusal = cafe.till.refused(earning.clone()).await;
+    refusal.assert(Code::Unavailable, "BOOKS_NOT_BALANCED");
+    for service in services {
+        until_health(network.endpoint(), service, ServingStatus::NotServing).await;
+    }
+    let refusal = cafe.till.refused(cafe.earning(&member, "c-2", 10)).await;
+    refusal.assert(Code::Unavailable, "BOOKS_NOT_BALANCED");
+    let cut = CutWindowRequest {
+        request_id: request_id(),
+        expected_window_id: String::new(),
+    };
+    let refusal = network.maker.refused(cut).await;
+    refusal.assert(Code::Unavailable, "BOOKS_NOT_BALANCED");
+    network.positions("").await;
+
+    // Mended, and yet: it is for whoever mended it to say so, by starting it again.
+    network
+        .edit("update requests set subject = 1 where subject = 99")
+        .await;
+    let refusal = cafe.till.refused(earning).await;
+    refusal.assert(Code::Unavailable, "BOOKS_NOT_BALANCED");
 }

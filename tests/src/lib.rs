@@ -16,6 +16,7 @@
 pub mod caller;
 pub mod engine;
 pub mod figures;
+pub mod fleet;
 pub mod network;
 pub mod partner;
 pub mod process;

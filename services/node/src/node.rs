@@ -20,6 +20,7 @@ use coalition_rpc::auth::keys::KeySource;
 use coalition_rpc::server::Ended;
 use coalition_rpc::{AuthSettings, Authenticator, Health, ServerSettings, Stack, serve};
 use coalition_store::SystemClock;
+use coalition_store::poster::Poster;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -147,6 +148,10 @@ impl RunningNode {
         };
         let (Served { stack, health }, books) = served;
 
+        if let Some(books) = &books {
+            let watched = watch_books(books.poster().clone(), health.clone());
+            tokio::spawn(stop.clone().run_until_cancelled_owned(watched));
+        }
         let settings = server_settings(&config, roles);
         let server = tokio::spawn(serve(listener, stack.clone(), settings, stop));
         let node = Self {
@@ -270,6 +275,16 @@ async fn authenticator(config: &Config) -> anyhow::Result<(Arc<Authenticator>, O
         .await
         .context("no token could be checked")?;
     Ok((Arc::new(authenticator), dev_key))
+}
+
+/// Tells everybody who asks for the health of this process, once posting has stopped because the
+/// books are damaged: it cannot do what it is there for until somebody has looked.
+async fn watch_books(poster: Poster, health: Vec<Health>) {
+    poster.stopped().await;
+    tracing::error!("not serving any more: the books are damaged; run `coalition verify`");
+    for health in &health {
+        health.set_all(false).await;
+    }
 }
 
 /// Waits until the process says of itself that it serves.

@@ -1,5 +1,7 @@
 //! What can go wrong between the books and a database.
 
+use crate::caught::Panic;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -11,7 +13,10 @@ pub enum StoreError {
     Unavailable(#[source] sqlx::Error),
     /// The connection was lost during the commit: stored or not, only a retry can tell.
     #[error("the outcome of the commit is unknown")]
-    UnknownCommit(#[source] sqlx::Error),
+    UnknownCommit(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A bug: the work ended in a panic before its commit; nothing is stored.
+    #[error("the work ended in a panic")]
+    Panicked(#[source] Panic),
     /// A running sum would leave the range that the books can hold: nothing is stored.
     #[error("a running sum would leave the range that the books can hold")]
     OutOfRange,

@@ -14,7 +14,9 @@ impl StoreError {
             Self::Conflict | Self::Unavailable(_) => FailureClass::TryAgain,
             Self::UnknownCommit(_) => FailureClass::Unknown,
             Self::Damaged(_) => FailureClass::Stopped,
-            Self::OutOfRange | Self::Unsuitable(_) | Self::Database(_) => FailureClass::Internal,
+            Self::OutOfRange | Self::Unsuitable(_) | Self::Database(_) | Self::Panicked(_) => {
+                FailureClass::Internal
+            }
         }
     }
 }

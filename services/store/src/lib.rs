@@ -11,6 +11,7 @@
 //! gRPC statuses (`rpc`'s).
 
 pub mod books;
+mod caught;
 pub mod clock;
 mod codec;
 pub mod error;
@@ -34,6 +35,7 @@ mod unit;
 pub mod verify;
 
 pub use books::{Books, Present, TransactionKey};
+pub use caught::Panic;
 pub use clock::SystemClock;
 pub use error::StoreError;
 pub use open::{PoolSettings, open};

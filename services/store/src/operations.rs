@@ -20,6 +20,7 @@ use coalition_ledger::{Clock, Timestamp};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::caught::{Panic, commit};
 use crate::error::StoreError;
 use crate::poster::{PostError, Poster};
 use crate::traits::{Frame, Store, Unit, WindowLock};
@@ -114,6 +115,9 @@ impl Operations {
         T: Send + 'static,
         W: AsyncWork<T>,
     {
+        if self.poster.has_stopped() {
+            return Err(PostError::Stopped.into());
+        }
         let operations = self.clone();
         let task = tokio::spawn(async move {
             let mut attempt = 1;
@@ -122,6 +126,10 @@ impl Operations {
                     Err(OperationError::Store(StoreError::Conflict)) if attempt < ATTEMPTS => {
                         attempt += 1;
                     }
+                    Err(OperationError::Store(StoreError::Damaged(what))) => {
+                        operations.poster.stop(&what);
+                        return Err(PostError::Stopped.into());
+                    }
                     done => return done,
                 }
             }
@@ -129,8 +137,12 @@ impl Operations {
         match task.await {
             Ok(done) => done,
             Err(error) => {
+                // A bug fails this call, and says nothing about the books.
                 tracing::error!(%error, "an operation ended badly");
-                Err(StoreError::Damaged("an operation ended badly".to_owned()).into())
+                let panic = error
+                    .try_into_panic()
+                    .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolClosed))?;
+                Err(StoreError::Panicked(Panic::of(panic.as_ref())).into())
             }
         }
     }
@@ -139,7 +151,7 @@ impl Operations {
         let (mut unit, frame) = self.store.begin(WindowLock::Exclusive).await?;
         match work.run(self, unit.as_mut(), &frame).await {
             Ok(done) => {
-                unit.commit().await?;
+                commit(unit).await?;
                 Ok(done)
             }
             Err(error) => {

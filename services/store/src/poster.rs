@@ -21,9 +21,10 @@ use coalition_ledger::decision::{Decision, Refusal};
 use coalition_ledger::ids::IdMint;
 use coalition_ledger::rulebook::{DEFAULT_STORE_AND_FORWARD_MICROS, Rulebook};
 use coalition_ledger::{Clock, Timestamp};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::caught::{caught, commit};
 use crate::error::StoreError;
 use crate::traits::{Frame, Store, Unit, WindowLock};
 use prefetch::Wanted;
@@ -57,7 +58,7 @@ pub enum PostError {
     /// The books are damaged; posting has stopped until somebody looks.
     #[error("posting has stopped: the books are damaged")]
     Stopped,
-    /// The database refused; nothing was done.
+    /// The database refused, or a bug was met; nothing was done.
     #[error("the books could not be written")]
     Failed(#[source] Arc<StoreError>),
 }
@@ -90,6 +91,23 @@ pub struct Poster {
     queue: mpsc::Sender<Job>,
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
     closing: Arc<AtomicBool>,
+    brake: Brake,
+}
+
+/// What stops posting for good: pulled once the books are found damaged, by whoever finds it.
+#[derive(Clone)]
+struct Brake(Arc<watch::Sender<bool>>);
+
+impl Brake {
+    fn is_pulled(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    fn pull(&self, what: &str) {
+        if !self.0.send_replace(true) {
+            tracing::error!(what, "the books are damaged: posting stops here");
+        }
+    }
 }
 
 impl Poster {
@@ -103,20 +121,39 @@ impl Poster {
         settings: PosterSettings,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_CALLS);
+        let brake = Brake(Arc::new(watch::Sender::new(false)));
         let worker = Worker {
             store,
             clock,
             mint: IdMint::new(seed),
             rulebook: Arc::new(Rulebook::default()),
             settings,
-            stopped: false,
+            brake: brake.clone(),
         };
         let handle = tokio::spawn(worker.run(waiting));
         Self {
             queue,
             worker: Arc::new(Mutex::new(Some(handle))),
             closing: Arc::new(AtomicBool::new(false)),
+            brake,
         }
+    }
+
+    /// Whether posting has stopped because the books are damaged.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.brake.is_pulled()
+    }
+
+    /// Waits until posting has stopped because the books are damaged; for ever, if they never are.
+    pub async fn stopped(&self) {
+        // The sender is held here: it cannot be gone.
+        let _ = self.brake.0.subscribe().wait_for(|pulled| *pulled).await;
+    }
+
+    /// Stops posting: somebody else found the books damaged.
+    pub(crate) fn stop(&self, what: &str) {
+        self.brake.pull(what);
     }
 
     /// Decides one command; the answer is durable.
@@ -166,7 +203,7 @@ struct Worker {
     mint: IdMint,
     rulebook: Arc<Rulebook>,
     settings: PosterSettings,
-    stopped: bool,
+    brake: Brake,
 }
 
 impl Worker {
@@ -211,7 +248,7 @@ impl Worker {
                 }
             }
             Err(PostError::Failed(error)) if jobs.len() > 1 => {
-                tracing::warn!(%error, "the database refused a batch: posting its calls one by one");
+                tracing::warn!(%error, "a batch failed: posting its calls one by one");
                 for job in jobs {
                     let result = self.decide(&job.commands).await;
                     let _ = job.answer.send(result);
@@ -229,7 +266,7 @@ impl Worker {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        if self.stopped {
+        if self.brake.is_pulled() {
             return Err(PostError::Stopped);
         }
         let mut attempt = 0;
@@ -246,27 +283,39 @@ impl Worker {
                 }
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),
                 StoreError::Damaged(what) => {
-                    tracing::error!(what, "the books are damaged: posting stops here");
-                    self.stopped = true;
+                    self.brake.pull(&what);
                     return Err(PostError::Stopped);
                 }
                 // Alone, the command is at fault; of a batch, its calls are posted one by one.
                 StoreError::OutOfRange if commands.len() == 1 => {
                     return Ok(vec![Decision::Refused(Refusal::OutOfRange)]);
                 }
-                StoreError::OutOfRange | StoreError::Unsuitable(_) | StoreError::Database(_) => {
-                    return Err(PostError::Failed(Arc::new(error)));
-                }
+                StoreError::OutOfRange
+                | StoreError::Unsuitable(_)
+                | StoreError::Database(_)
+                | StoreError::Panicked(_) => return Err(PostError::Failed(Arc::new(error))),
             }
         }
     }
 
+    /// Runs a batch once. A panic on the way is a failure of this batch: posting goes on.
     async fn attempt(&mut self, commands: &[Command]) -> Result<Vec<Decision>, StoreError> {
+        let attempt = caught(self.attempt_or_panic(commands)).await;
+        attempt.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "a batch ended in a panic");
+            Err(StoreError::Panicked(panic))
+        })
+    }
+
+    async fn attempt_or_panic(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<Vec<Decision>, StoreError> {
         let (mut unit, frame) = self.store.begin(WindowLock::Shared).await?;
         let decided = self.within(unit.as_mut(), &frame, commands).await;
         match decided {
             Ok((decisions, true)) => {
-                unit.commit().await?;
+                commit(unit).await?;
                 Ok(decisions)
             }
             Ok((decisions, false)) => {

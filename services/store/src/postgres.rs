@@ -395,7 +395,7 @@ fn commit_failure(error: sqlx::Error) -> StoreError {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     if is_lost(&error) || code.is_some_and(|code| is_going_away(&code)) {
-        return StoreError::UnknownCommit(error);
+        return StoreError::UnknownCommit(error.into());
     }
     failure(error)
 }

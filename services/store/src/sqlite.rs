@@ -435,7 +435,7 @@ fn commit_failure(error: sqlx::Error) -> StoreError {
     // SQLITE_IOERR, SQLITE_FULL.
     if matches!(error, sqlx::Error::WorkerCrashed) || matches!(primary_code(&error), Some(10 | 13))
     {
-        return StoreError::UnknownCommit(error);
+        return StoreError::UnknownCommit(error.into());
     }
     failure(error)
 }

@@ -82,6 +82,11 @@ impl OpenBooks {
         })
     }
 
+    /// The way in.
+    pub(super) fn poster(&self) -> &Poster {
+        &self.poster
+    }
+
     /// Makes durable what was decided, and closes the database. Bounded in time.
     pub(super) async fn close(self) {
         // The poster first: it answers whoever still waits, the sweeper too.
