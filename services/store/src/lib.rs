@@ -16,6 +16,8 @@ pub mod clock;
 mod codec;
 pub mod error;
 mod failure;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod migrate;
 pub mod model;
 pub mod open;

@@ -285,6 +285,15 @@ impl Session for PostgresSession {
         self.is_open = false;
         Ok(())
     }
+
+    #[cfg(feature = "faults")]
+    async fn sever(&mut self) {
+        if let Ok(connection) = self.connection() {
+            let end = sqlx::raw_sql("select pg_terminate_backend(pg_backend_pid())");
+            // That is how it says goodbye.
+            let _ = end.execute(&mut **connection).await;
+        }
+    }
 }
 
 impl Drop for PostgresSession {

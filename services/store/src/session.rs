@@ -42,6 +42,10 @@ pub(crate) trait Session: Send + 'static {
 
     /// Gives a transaction up, or ends one that only read.
     fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Breaks the connection: whatever is done on it next finds out.
+    #[cfg(feature = "faults")]
+    fn sever(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// A database.

@@ -343,6 +343,19 @@ impl Session for SqliteSession {
         self.ended();
         Ok(())
     }
+
+    #[cfg(feature = "faults")]
+    async fn sever(&mut self) {
+        match &mut self.handle {
+            Handle::Writer(writer) => drop(writer.connection.take()),
+            Handle::Reader { connection, .. } => {
+                if let Some(connection) = connection {
+                    connection.close_on_drop();
+                }
+                drop(connection.take());
+            }
+        }
+    }
 }
 
 impl Drop for SqliteSession {

@@ -51,6 +51,13 @@ impl Statement {
         self.sql.contains("{rows}")
     }
 
+    /// How it begins: enough to recognise it by.
+    #[cfg(feature = "faults")]
+    pub(crate) fn gist(&self) -> &'static str {
+        const GIST_BYTES: usize = 60;
+        self.sql.get(..GIST_BYTES).unwrap_or(self.sql)
+    }
+
     /// Its text for PostgreSQL.
     pub(crate) fn postgres(&self) -> Arc<str> {
         let text = self.postgres.get_or_init(|| {
@@ -86,6 +93,10 @@ impl Statement {
             .map_or_else(render, |text| Arc::clone(text.get_or_init(render)))
     }
 }
+
+/// What no database can do.
+#[cfg(feature = "faults")]
+pub(crate) static BROKEN: Statement = Statement::new("select no_such_function_on_purpose()", &[]);
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident($($kind:ident),*) = $($sql:expr),+;)+) => {

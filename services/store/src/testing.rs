@@ -15,6 +15,8 @@
 
 mod server;
 
+pub use server::Server;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +34,9 @@ use tokio::sync::OnceCell;
 use crate::model::{Mode, Network, NetworkTerms};
 use crate::open::{PoolSettings, open};
 use crate::traits::Store;
+
+/// What the database on a server of a test's own is called.
+pub const OWN_DATABASE: &str = "coalition";
 
 /// When tests begin, unless they say otherwise: 2026-01-01T00:00:00Z.
 pub const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
@@ -169,6 +174,18 @@ impl Database {
             Engine::Postgres => clone_template().await?,
         };
         Some(Self { engine, url, home })
+    }
+
+    /// An empty database on a server of the test's own.
+    pub async fn on(server: &Server) -> Self {
+        let maintenance: PgConnectOptions = server.url().parse().expect("a PostgreSQL URL");
+        run(&maintenance, &format!("create database {OWN_DATABASE}")).await;
+        let own = maintenance.clone().database(OWN_DATABASE);
+        Self {
+            engine: Engine::Postgres,
+            url: own.to_url_lossy().to_string(),
+            home: Home::Database(OWN_DATABASE.to_owned(), Box::new(maintenance)),
+        }
     }
 
     /// Where the SQLite file is.

@@ -1,28 +1,33 @@
-//! A PostgreSQL server for the tests of one process, started from installed binaries.
+//! PostgreSQL servers for tests, started from installed binaries: one that the tests of a process
+//! share ([`start`]), and any number that a test has to itself and may crash ([`Server`]).
 //!
-//! A shell stands between: it starts the server, waits until this process is gone (by the end of
-//! its input, which comes however the process ends), stops the server and removes its files. The
-//! server refuses to run as root: started by root, all of it runs as `postgres`, or as `nobody`.
+//! A shell stands between: it starts the server, again whenever it is told to, waits until this
+//! process is gone (by the end of its input, which comes however the process ends), stops the server
+//! and removes its files. The server refuses to run as root: started by root, all of it runs as
+//! `postgres`, or as `nobody`.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
-/// Starts the server, waits for the end of input, stops it, cleans up.
+/// Starts the server, and again at each line of input; at the end of input stops it and cleans up.
 const WATCH: &str = r#"
 trap '' INT TERM HUP
 bin=$1 home=$2 port=$3
+start() {
+    "$bin/pg_ctl" -D "$home/data" -l "$home/server.log" -w -t 60 \
+        -o "-h 127.0.0.1 -p $port -k $home -c max_connections=200 -c shared_buffers=128MB" \
+        start >"$home/start.log" 2>&1 &&
+    echo ready || { cat "$home"/*.log >&2; echo failed; }
+}
 "$bin/initdb" -D "$home/data" -U postgres -A trust -E UTF8 --locale=C --no-sync \
-    >"$home/initdb.log" 2>&1 &&
-"$bin/pg_ctl" -D "$home/data" -l "$home/server.log" -w -t 60 \
-    -o "-h 127.0.0.1 -p $port -k $home -c max_connections=200 -c shared_buffers=128MB" \
-    start >"$home/start.log" 2>&1 &&
-echo ready || { cat "$home"/*.log >&2; echo failed; }
-read -r _
+    >"$home/initdb.log" 2>&1 && start || { cat "$home"/*.log >&2; echo failed; }
+while read -r _; do start; done
 "$bin/pg_ctl" -D "$home/data" -m immediate stop >/dev/null 2>&1
 rm -rf "$home"
 "#;
@@ -30,25 +35,156 @@ rm -rf "$home"
 /// How often another port is tried.
 const ATTEMPTS: u32 = 5;
 
-/// The watching shell's input: closed by the end of this process and by nothing before.
-static ALIVE: OnceLock<ChildStdin> = OnceLock::new();
+/// Longest that processes that were killed may take to be gone.
+const GONE_MAX: Duration = Duration::from_secs(10);
 
-/// The URL of a new server's maintenance database; `None` where there are no binaries.
+/// How often a process is looked for until then.
+const LOOKS: u32 = 1_000;
+
+/// The server that the tests of this process share: it ends with the process and not before.
+static SHARED: OnceLock<Server> = OnceLock::new();
+
+/// The URL of the shared server's maintenance database, started now; `None` where there are no
+/// binaries.
 pub(super) fn start() -> Option<String> {
-    let bin = binaries()?;
-    for _ in 0..ATTEMPTS {
-        if let Some(url) = start_on_free_port(&bin) {
-            return Some(url);
-        }
-    }
-    panic!("the PostgreSQL server in {} does not start", bin.display());
+    let server = Server::start()?;
+    let url = server.url();
+    let _ = SHARED.set(server);
+    Some(url)
 }
 
-#[expect(
-    clippy::zombie_processes,
-    reason = "the shell is there to outlive this process"
-)]
-fn start_on_free_port(bin: &Path) -> Option<String> {
+/// A server that a test has to itself, with its data on disk and `fsync` on. Stopped and removed
+/// when it is dropped, or when this process ends, however it does.
+#[derive(Debug)]
+pub struct Server {
+    folder: PathBuf,
+    port: u16,
+    /// The watching shell: what it hears, and what it says.
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    shell: Child,
+}
+
+impl Server {
+    /// A new server; `None` where there are no binaries.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let bin = binaries()?;
+        let mut attempts = (0..ATTEMPTS).filter_map(|_| start_on_free_port(&bin));
+        let server = attempts.next();
+        Some(
+            server.unwrap_or_else(|| {
+                panic!("the PostgreSQL server in {} does not start", bin.display())
+            }),
+        )
+    }
+
+    /// The URL of its maintenance database.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Ends all its processes from one moment to the next, as a failing machine would, and waits
+    /// until they are gone. What it had told the disk to keep is there for [`Self::restart`].
+    pub fn crash(&self) {
+        let postmaster = self.postmaster();
+        let children = children_of(postmaster);
+        kill(&[postmaster]);
+        kill(&children);
+        let all = children.into_iter().chain([postmaster]);
+        all.for_each(wait_until_gone);
+    }
+
+    /// Ends the process behind one connection to `database`, if there is one: the server then throws
+    /// all others out too and recovers by itself, since shared memory may be damaged.
+    pub fn crash_one(&self, database: &str) {
+        let serves = |process: &u32| {
+            let title = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&title).contains(&format!(" {database} "))
+        };
+        let mut processes = children_of(self.postmaster());
+        processes.retain(serves);
+        processes.truncate(1);
+        kill(&processes);
+        processes.into_iter().for_each(wait_until_gone);
+    }
+
+    /// Starts it again on the same data, and waits until it accepts connections.
+    pub fn restart(&mut self) {
+        let told = self.input.as_mut().map(|input| input.write_all(b"start\n"));
+        told.expect("the shell listens")
+            .expect("the shell is there");
+        assert!(is_ready(&mut self.output), "the server does not recover");
+    }
+
+    fn postmaster(&self) -> u32 {
+        let file = std::fs::read_to_string(self.folder.join("data").join("postmaster.pid"));
+        let file = file.expect("a server that runs says who it is");
+        let first = file
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok());
+        first.expect("its process id")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without its input the shell stops the server, and cleans up.
+        drop(self.input.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// Ends processes without asking them; those that are gone already are no trouble.
+fn kill(processes: &[u32]) {
+    if !processes.is_empty() {
+        let processes = processes.iter().map(u32::to_string);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "kill -9 \"$@\"", "kill"]).args(processes);
+        shell.stderr(Stdio::null()).status().expect("a shell");
+    }
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let parent = Some(parent.to_string());
+    let processes = std::fs::read_dir("/proc")
+        .expect("processes are listed")
+        .flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| stat(*id).is_some_and(|(_, of)| Some(of) == parent))
+        .collect()
+}
+
+/// State and parent of a process (proc(5): after the name, which is in brackets).
+fn stat(process: u32) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = text
+        .rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .map(str::to_owned);
+    Some((fields.next()?, fields.next()?))
+}
+
+fn wait_until_gone(process: u32) {
+    for _ in 0..LOOKS {
+        // A zombie holds nothing any more; who has to bury it does so when it likes.
+        if stat(process).is_none_or(|(state, _)| state == "Z") {
+            return;
+        }
+        std::thread::park_timeout(GONE_MAX / LOOKS);
+    }
+    panic!("process {process} does not end");
+}
+
+fn is_ready(output: &mut BufReader<ChildStdout>) -> bool {
+    let mut said = String::new();
+    output.read_line(&mut said).is_ok() && said.trim() == "ready"
+}
+
+fn start_on_free_port(bin: &Path) -> Option<Server> {
     let folder = tempfile::Builder::new()
         .prefix("coalition-postgres-")
         .tempdir();
@@ -77,16 +213,16 @@ fn start_on_free_port(bin: &Path) -> Option<String> {
         shell.uid(user).gid(group);
     }
     let mut shell = shell.spawn().expect("a shell");
-    let (input, output) = (shell.stdin.take(), shell.stdout.take());
-    let said = output.and_then(|output| BufReader::new(output).lines().next());
-    if said.is_none_or(|line| !line.is_ok_and(|line| line == "ready")) {
-        // Without its input the shell ends, and cleans up.
-        drop(input);
-        let _ = shell.wait();
-        return None;
-    }
-    let _ = ALIVE.set(input.expect("it was piped"));
-    Some(format!("postgres://postgres@127.0.0.1:{port}/postgres"))
+    let input = shell.stdin.take();
+    let output = shell.stdout.take().expect("it was piped");
+    let mut server = Server {
+        folder,
+        port,
+        input,
+        output: BufReader::new(output),
+        shell,
+    };
+    is_ready(&mut server.output).then_some(server)
 }
 
 /// Where `initdb` and `pg_ctl` are: as `pg_config` says, where Debian puts them (the newest), or on

@@ -1,0 +1,315 @@
+//! Faults on purpose, for tests: a database that fails at a call of one's choice.
+//!
+//! Every statement of a unit of work passes the narrow waist of [`Engine`] and [`Session`], so that
+//! this is the one place where it can be made to fail, before it is run or after (then its answer is
+//! lost). Compiled for tests alone (feature `faults`): no node can be built with it by default, and
+//! a test of the workspace holds the features of the binary to that. The crate `fail` does the same
+//! with names in a registry of the whole process; here each store has faults of its own, so that
+//! tests run side by side, and no call can be forgotten. Absent: faults of readers and scans, which
+//! write nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::codec::Rows;
+use crate::error::StoreError;
+use crate::open::PoolSettings;
+use crate::postgres::PostgresStore;
+use crate::session::{Engine, Read, Session};
+use crate::sqlite::SqliteStore;
+use crate::statements::{BROKEN, Statement};
+use crate::traits::{Store, WindowLock};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The database answers with an error that is nobody's turn to mend.
+    Refused,
+    /// The database answers that another writer was first.
+    Conflict,
+    /// The connection breaks.
+    Lost,
+    /// The code around the call panics.
+    Panic,
+    /// The process ends from one moment to the next.
+    Abort,
+}
+
+/// On which side of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum When {
+    /// The call does not reach the database.
+    Before,
+    /// The call has run, and its answer does not arrive.
+    After,
+}
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fault {
+    /// On which side of the call.
+    pub when: When,
+    /// What goes wrong.
+    pub kind: Kind,
+}
+
+/// The calls of a store's units, counted, and the fault that waits for one of them. Clones share.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    armed: Option<(usize, Fault)>,
+    calls: Vec<String>,
+}
+
+impl Faults {
+    /// Counts from zero again, and fails the call with this number, once.
+    pub fn arm(&self, call: usize, fault: Fault) {
+        *self.plan() = Plan {
+            armed: Some((call, fault)),
+            calls: Vec::new(),
+        };
+    }
+
+    /// Counts from zero again, without a fault.
+    pub fn disarm(&self) {
+        *self.plan() = Plan::default();
+    }
+
+    /// The calls since it was last armed or disarmed: `begin`, `commit`, `rollback`, or how the
+    /// statement begins.
+    #[must_use]
+    pub fn calls(&self) -> Vec<String> {
+        self.plan().calls.clone()
+    }
+
+    /// Whether the fault still waits for its call.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.plan().armed.is_some()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call; the fault, if it is this one's.
+    fn next(&self, call: &str) -> Struck {
+        let mut plan = self.plan();
+        let number = plan.calls.len();
+        plan.calls.push(call.to_owned());
+        let fault = plan.armed.take_if(|(armed, _)| *armed == number);
+        Struck(fault.map(|(_, fault)| fault))
+    }
+}
+
+/// The fault of the call at hand.
+#[derive(Clone, Copy)]
+struct Struck(Option<Fault>);
+
+impl Struck {
+    fn is(self, when: When) -> Option<Kind> {
+        let fault = self.0.filter(|fault| fault.when == when);
+        fault.map(|fault| fault.kind)
+    }
+}
+
+/// Opens a database as [`crate::open`] does, with faults.
+///
+/// # Errors
+///
+/// As [`crate::open`].
+pub async fn open(
+    url: &str,
+    settings: &PoolSettings,
+    faults: &Faults,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let faults = faults.clone();
+    Ok(match url.strip_prefix("sqlite:") {
+        Some(path) => Arc::new(Faulty {
+            inner: SqliteStore::open(path.as_ref(), settings).await?,
+            faults,
+        }),
+        None => Arc::new(Faulty {
+            inner: PostgresStore::connect(url, settings)?,
+            faults,
+        }),
+    })
+}
+
+/// An engine whose units fail as planned.
+struct Faulty<E> {
+    inner: E,
+    faults: Faults,
+}
+
+/// A session that fails as planned; one without faults is a reader's.
+struct FaultySession<S> {
+    inner: S,
+    faults: Option<Faults>,
+}
+
+/// What cannot go on: the process, or the code around the call.
+fn end(kind: Kind) {
+    match kind {
+        Kind::Panic => panic!("a fault on purpose"),
+        Kind::Abort => std::process::abort(),
+        Kind::Refused | Kind::Conflict | Kind::Lost => {}
+    }
+}
+
+fn lost() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())
+}
+
+impl<E: Engine> Engine for Faulty<E> {
+    type Session = FaultySession<E::Session>;
+
+    async fn begin(&self, lock: WindowLock) -> Result<Self::Session, StoreError> {
+        let struck = self.faults.next("begin");
+        match struck.is(When::Before) {
+            Some(Kind::Lost) => return Err(StoreError::Unavailable(lost())),
+            Some(Kind::Conflict) => return Err(StoreError::Conflict),
+            Some(Kind::Refused) => return Err(StoreError::Database(sqlx::Error::WorkerCrashed)),
+            Some(kind) => end(kind),
+            None => {}
+        }
+        let mut inner = self.inner.begin(lock).await?;
+        if let Some(kind) = struck.is(When::After) {
+            // What has begun is dropped here, as whoever does not hear of it would.
+            return Err(strike(&mut inner, kind).await);
+        }
+        let faults = Some(self.faults.clone());
+        Ok(FaultySession { inner, faults })
+    }
+
+    async fn ask(&self) -> Result<Self::Session, StoreError> {
+        let inner = self.inner.ask().await?;
+        let faults = None;
+        Ok(FaultySession { inner, faults })
+    }
+
+    async fn snapshot(&self) -> Result<Self::Session, StoreError> {
+        let inner = self.inner.snapshot().await?;
+        let faults = None;
+        Ok(FaultySession { inner, faults })
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.inner.migrate().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// What the caller gets to hear of a statement that went wrong: the database's own words where it
+/// can be made to say them.
+async fn strike<S: Session>(session: &mut S, kind: Kind) -> StoreError {
+    end(kind);
+    match kind {
+        Kind::Refused => match session.execute(&BROKEN, Rows::none()).await {
+            Err(refused) => refused,
+            Ok(_) => StoreError::Database(sqlx::Error::WorkerCrashed),
+        },
+        Kind::Conflict => StoreError::Conflict,
+        _ => {
+            session.sever().await;
+            StoreError::Unavailable(lost())
+        }
+    }
+}
+
+impl<S: Session> FaultySession<S> {
+    fn next(&self, call: &str) -> Struck {
+        let faults = self.faults.as_ref();
+        faults.map_or(Struck(None), |faults| faults.next(call))
+    }
+
+    /// A statement that answers with an empty set without being run is no call.
+    fn next_statement(&self, statement: &Statement, rows: &Rows) -> Struck {
+        if statement.is_set() && rows.len() == 0 {
+            return Struck(None);
+        }
+        self.next(statement.gist())
+    }
+
+    /// Strikes before a call; a connection that is lost there makes the call itself fail.
+    async fn before(&mut self, struck: Struck) -> Result<(), StoreError> {
+        match struck.is(When::Before) {
+            None => Ok(()),
+            Some(Kind::Lost) => {
+                self.inner.sever().await;
+                Ok(())
+            }
+            Some(kind) => Err(strike(&mut self.inner, kind).await),
+        }
+    }
+
+    async fn after(&mut self, struck: Struck) -> Result<(), StoreError> {
+        match struck.is(When::After) {
+            None => Ok(()),
+            Some(kind) => Err(strike(&mut self.inner, kind).await),
+        }
+    }
+}
+
+impl<S: Session> Session for FaultySession<S> {
+    const LIVE_LOTS: &'static Statement = S::LIVE_LOTS;
+
+    async fn fetch<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let struck = self.next_statement(statement, &rows);
+        self.before(struck).await?;
+        let found = self.inner.fetch(statement, rows, read).await?;
+        self.after(struck).await?;
+        Ok(found)
+    }
+
+    async fn execute(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+    ) -> Result<u64, StoreError> {
+        let struck = self.next_statement(statement, &rows);
+        self.before(struck).await?;
+        let written = self.inner.execute(statement, rows).await?;
+        self.after(struck).await?;
+        Ok(written)
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        let struck = self.next("commit");
+        self.before(struck).await?;
+        self.inner.commit().await?;
+        match struck.is(When::After) {
+            None => Ok(()),
+            Some(kind) => {
+                end(kind);
+                Err(StoreError::UnknownCommit(lost().into()))
+            }
+        }
+    }
+
+    async fn rollback(mut self) -> Result<(), StoreError> {
+        let struck = self.next("rollback");
+        self.before(struck).await?;
+        self.inner.rollback().await?;
+        match struck.is(When::After) {
+            None => Ok(()),
+            Some(kind) => {
+                end(kind);
+                Err(StoreError::Unavailable(lost()))
+            }
+        }
+    }
+
+    async fn sever(&mut self) {
+        self.inner.sever().await;
+    }
+}

@@ -1,0 +1,404 @@
+//! A fault at every call that the poster makes to its database, before it and after it, on both
+//! engines: nothing is half written, whoever asks again finds the truth, posting goes on.
+//!
+//! A batch with one command of each kind is posted by a poster that knows nothing yet, so that the
+//! calls walked over are all there are: those of the rulebook, of the snapshot, of the effects, the
+//! commit; and once more as a replay, for the rollback. For each call and each kind of fault the
+//! batch is sent, fails (or not), is sent again, and another one after it. [`child`] does the same
+//! with processes that end at the call; [`wire`] with a network that loses, delays and swallows.
+
+mod child;
+mod proxy;
+mod wire;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coalition_ledger::command::Command;
+use coalition_ledger::decision::Decision;
+use coalition_ledger::failure::FailureClass;
+use coalition_store::Store;
+use coalition_store::faults::{self, Fault, Faults, Kind, When};
+use coalition_store::operations::OperationError;
+use coalition_store::poster::{PostError, Poster};
+use coalition_store::testing::{Database, Engine, settings};
+use futures::future::join_all;
+
+/// Longest that a server may take to notice that a connection has gone.
+const GONE_MAX: Duration = Duration::from_secs(10);
+
+/// A database with faults, and how many batches it has seen.
+struct Walk {
+    database: Database,
+    /// None while another process has the file.
+    store: Option<Arc<dyn Store>>,
+    faults: Faults,
+    batch: u32,
+}
+
+/// How the commands of a batch come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Callers {
+    /// From one caller: they fail together.
+    One,
+    /// From a caller each: what fails as a batch is posted one by one.
+    Each,
+}
+
+impl Walk {
+    async fn begin(engine: Engine) -> Option<Self> {
+        let database = Database::new(engine).await?;
+        let mut walk = Self {
+            database,
+            store: None,
+            faults: Faults::default(),
+            batch: 0,
+        };
+        walk.open().await;
+        world::furnish(walk.store()).await;
+        // The first batch is not like the others: nobody is in debt before it.
+        walk.calls_of_posting().await;
+        Some(walk)
+    }
+
+    async fn open(&mut self) {
+        let store = faults::open(&self.database.url, &settings(), &self.faults).await;
+        self.store = Some(store.expect("nobody else has it"));
+        self.faults.disarm();
+    }
+
+    async fn close(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.close().await;
+        }
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        self.store.as_ref().expect("it is open")
+    }
+
+    /// The next batch.
+    fn next(&mut self) -> Vec<Command> {
+        self.batch += 1;
+        world::commands(self.batch)
+    }
+
+    /// The calls of a batch posted by a poster that knows nothing yet.
+    async fn calls_of_posting(&mut self) -> Vec<String> {
+        let commands = self.next();
+        let poster = world::poster(self.store());
+        self.faults.disarm();
+        posted(&poster, &commands).await;
+        let calls = self.faults.calls();
+        poster.shut_down().await;
+        assert_eq!(calls.last().map(String::as_str), Some("commit"));
+        calls
+    }
+
+    /// The calls of a batch that was posted before.
+    async fn calls_of_a_replay(&mut self) -> Vec<String> {
+        let commands = self.next();
+        let poster = world::poster(self.store());
+        posted(&poster, &commands).await;
+        self.faults.disarm();
+        posted(&poster, &commands).await;
+        let calls = self.faults.calls();
+        poster.shut_down().await;
+        calls
+    }
+
+    /// Sends a batch whose call with this number fails; checks what is there then, and after it was
+    /// sent again.
+    async fn fault_while_posting(
+        &mut self,
+        (call, name): (usize, &str),
+        fault: Fault,
+        callers: Callers,
+    ) {
+        let commands = self.next();
+        let poster = world::poster(self.store());
+        let before = world::census(&self.database).await;
+        self.faults.arm(call, fault);
+        let first = send(&poster, &commands, callers).await;
+        let called = self.faults.calls();
+        let at = format!("{fault:?} at call {call} ({name}), {callers:?}");
+        assert!(!self.faults.is_armed(), "{at}: never came to it");
+        assert_eq!(called[call], name, "the calls are the same each time");
+        self.faults.disarm();
+        let between = world::census(&self.database).await;
+
+        // Whoever asks again finds the truth.
+        let again = posted(&poster, &commands).await;
+        let after = world::census(&self.database).await;
+        assert!(again.iter().all(world::is_done), "{at}: {again:?}");
+        assert_ne!(before, after, "{at}");
+        let (is_there, what) = match &first {
+            Ok(decisions) => {
+                for (first, again) in decisions.iter().zip(&again) {
+                    assert_eq!(world::answer(first), world::answer(again), "{at}");
+                }
+                (true, "answered")
+            }
+            Err(PostError::Unavailable(_)) => (false, "not done"),
+            Err(PostError::Failed(_)) => (false, "failed"),
+            Err(PostError::Unknown(_)) => (fault.when == When::After, "unknown"),
+            Err(other) => panic!("{at}: {other}"),
+        };
+        assert_eq!(
+            between,
+            *if is_there { &after } else { &before },
+            "{at}: {what}"
+        );
+        for (number, decision) in again.iter().enumerate() {
+            assert_eq!(
+                world::is_replay(decision),
+                is_there,
+                "{at}: command {number}"
+            );
+        }
+        expected(name, fault, callers, &first, &at);
+
+        // And posting goes on.
+        let next = self.next();
+        let decisions = posted(&poster, &next).await;
+        assert!(decisions.iter().all(world::is_done), "{at}: {decisions:?}");
+        assert!(
+            !decisions.iter().any(world::is_replay),
+            "{at}: {decisions:?}"
+        );
+        poster.shut_down().await;
+        assert_eq!(world::halves(&self.database).await, [], "{at}");
+        self.assert_nothing_open(&at).await;
+    }
+
+    /// A replay writes nothing: whatever happens to it, the answers are those of the first time.
+    async fn fault_while_replaying(&mut self, call: usize, fault: Fault) {
+        let commands = self.next();
+        let poster = world::poster(self.store());
+        let first = posted(&poster, &commands).await;
+        let before = world::census(&self.database).await;
+        self.faults.arm(call, fault);
+        let second = send(&poster, &commands, Callers::One).await;
+        let at = format!(
+            "{fault:?} at call {call} ({:?}) of a replay",
+            self.faults.calls().get(call)
+        );
+        assert!(!self.faults.is_armed(), "{at}: never came to it");
+        self.faults.disarm();
+        let third = posted(&poster, &commands).await;
+        for (first, third) in first.iter().zip(&third) {
+            assert_eq!(world::answer(first), world::answer(third), "{at}");
+        }
+        if let Err(error) = second {
+            let told = matches!(error, PostError::Unavailable(_) | PostError::Failed(_));
+            assert!(told, "{at}: {error}");
+        }
+        assert_eq!(before, world::census(&self.database).await, "{at}");
+        poster.shut_down().await;
+        self.assert_nothing_open(&at).await;
+    }
+
+    /// No connection of ours is inside a transaction while nothing is at work.
+    async fn assert_nothing_open(&self, at: &str) {
+        if self.database.engine == Engine::Postgres {
+            assert_nothing_open(&self.database, at).await;
+        }
+    }
+
+    async fn end(mut self) {
+        world::assert_books_balance(self.store().as_ref()).await;
+        self.close().await;
+        self.database.remove().await;
+    }
+}
+
+/// No connection to this database is inside a transaction, once what was dropped has been closed.
+async fn assert_nothing_open(database: &Database, at: &str) {
+    let open = "select count(*) from pg_stat_activity where datname = current_database() \
+                and state like 'idle in transaction%'";
+    let closed = tokio::time::timeout(GONE_MAX, async {
+        while database.number(open).await != 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(closed.await.is_ok(), "{at}: a transaction stays open");
+}
+
+/// What the caller must be told.
+fn expected(
+    name: &str,
+    fault: Fault,
+    callers: Callers,
+    told: &Result<Vec<Decision>, PostError>,
+    at: &str,
+) {
+    let commits = name == "commit";
+    let fits = match (fault.kind, callers) {
+        // Not with the connection that is gone; where it was lost on the way to a commit, or on
+        // the way back, nobody can know.
+        (Kind::Lost, _) if commits && fault.when == When::After => {
+            matches!(told, Err(PostError::Unknown(_)))
+        }
+        (Kind::Lost, _) if commits => {
+            matches!(told, Err(PostError::Unknown(_) | PostError::Unavailable(_)))
+        }
+        (Kind::Lost, _) => matches!(told, Err(PostError::Unavailable(_))),
+        (Kind::Panic, _) if commits => matches!(told, Err(PostError::Unknown(_))),
+        // A failure without a remedy is one call's own, once it is alone; what is run again nobody
+        // notices.
+        (Kind::Refused | Kind::Panic, Callers::One) => matches!(told, Err(PostError::Failed(_))),
+        (Kind::Conflict, _) | (Kind::Refused | Kind::Panic, Callers::Each) => told.is_ok(),
+        (Kind::Abort, _) => false,
+    };
+    let told = told.as_ref().map(Vec::len);
+    assert!(fits, "{at}: the caller is told {told:?}");
+}
+
+/// Sends a batch, once. Callers of their own are all there before the poster looks.
+async fn send(
+    poster: &Poster,
+    commands: &[Command],
+    callers: Callers,
+) -> Result<Vec<Decision>, PostError> {
+    match callers {
+        Callers::One => poster.post_all(commands.to_vec()).await,
+        Callers::Each => {
+            let calls = commands.iter().map(|command| poster.post(command.clone()));
+            join_all(calls).await.into_iter().collect()
+        }
+    }
+}
+
+/// Posts a batch that nothing happens to.
+async fn posted(poster: &Poster, commands: &[Command]) -> Vec<Decision> {
+    let decisions = send(poster, commands, Callers::One).await;
+    decisions.expect("nothing is in the way")
+}
+
+/// Walks over all calls with one fault.
+async fn walk(engine: Engine, fault: Fault, callers: Callers) {
+    let Some(mut walk) = Walk::begin(engine).await else {
+        return;
+    };
+    let calls = walk.calls_of_posting().await;
+    assert!(calls.len() > 25, "one of each kind: {calls:#?}");
+    let mut faults = 0;
+    for (call, name) in calls.iter().enumerate() {
+        // A database that stores what it says it refused is not one to write for.
+        let absurd = name == "commit"
+            && fault.when == When::After
+            && matches!(fault.kind, Kind::Refused | Kind::Conflict);
+        if !absurd {
+            walk.fault_while_posting((call, name), fault, callers).await;
+            faults += 1;
+        }
+    }
+    if callers == Callers::One {
+        let calls = walk.calls_of_a_replay().await;
+        assert_eq!(
+            calls.last().map(String::as_str),
+            Some("rollback"),
+            "{calls:#?}"
+        );
+        for call in 0..calls.len() {
+            walk.fault_while_replaying(call, fault).await;
+            faults += 1;
+        }
+    }
+    eprintln!(
+        "{engine}, {fault:?}, {callers:?}: {faults} faults, {} batches",
+        walk.batch
+    );
+    walk.end().await;
+}
+
+/// What an operator does may meet a bug too: that call fails, at whatever call of the database, and
+/// says so; the books are none the worse for it, and nothing else stops.
+async fn an_operation_that_panics(engine: Engine) {
+    let Some(mut walk) = Walk::begin(engine).await else {
+        return;
+    };
+    let poster = world::poster(walk.store());
+    let operations = world::operations(walk.store(), &poster);
+    walk.faults.disarm();
+    operations.cut(world::cut(0), None).await.expect("cuts");
+    let calls = walk.faults.calls();
+    assert_eq!(
+        calls.last().map(String::as_str),
+        Some("commit"),
+        "{calls:#?}"
+    );
+    for (call, name) in calls.iter().enumerate() {
+        let number = u32::try_from(call + 1).expect("a few calls");
+        let fault = Fault {
+            when: When::After,
+            kind: Kind::Panic,
+        };
+        walk.faults.arm(call, fault);
+        let told = operations.cut(world::cut(number), None).await;
+        let class = told.map_err(|error| match error {
+            OperationError::Store(error) => error.class(),
+            other => panic!("{call} {name}: {other}"),
+        });
+        let expected = if name == "commit" {
+            FailureClass::Unknown
+        } else {
+            FailureClass::Internal
+        };
+        assert_eq!(class.err(), Some(expected), "{call} {name}");
+        let again = operations.cut(world::cut(number), None).await;
+        let again = again.expect("nothing is in the way");
+        assert_eq!(again.replayed, name == "commit", "{call} {name}");
+        assert!(!poster.has_stopped(), "{call} {name}");
+        let commands = walk.next();
+        posted(&poster, &commands).await;
+        walk.assert_nothing_open(name).await;
+    }
+    poster.shut_down().await;
+    walk.end().await;
+}
+
+#[tokio::test]
+async fn an_operation_that_panics_fails_alone_on_sqlite() {
+    an_operation_that_panics(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn an_operation_that_panics_fails_alone_on_postgres() {
+    an_operation_that_panics(Engine::Postgres).await;
+}
+
+macro_rules! walks {
+    ($($name:ident: $when:ident $kind:ident $callers:ident;)+) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let fault = super::Fault { when: super::When::$when, kind: super::Kind::$kind };
+                super::walk(super::Engine::Sqlite, fault, super::Callers::$callers).await;
+            })+
+        }
+
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                let fault = super::Fault { when: super::When::$when, kind: super::Kind::$kind };
+                super::walk(super::Engine::Postgres, fault, super::Callers::$callers).await;
+            })+
+        }
+    };
+}
+
+walks! {
+    refused_before_each_call: Before Refused One;
+    refused_after_each_call: After Refused One;
+    a_conflict_before_each_call: Before Conflict One;
+    a_conflict_after_each_call: After Conflict One;
+    lost_before_each_call: Before Lost One;
+    lost_after_each_call: After Lost One;
+    a_panic_before_each_call: Before Panic One;
+    a_panic_after_each_call: After Panic One;
+    of_many_callers_refused_after_each_call: After Refused Each;
+    of_many_callers_lost_after_each_call: After Lost Each;
+    of_many_callers_a_panic_before_each_call: Before Panic Each;
+}
