@@ -24,6 +24,18 @@ fn libraries_stay_where_they_belong() {
 }
 
 #[test]
+fn what_is_for_tests_is_not_in_the_binary() {
+    none(&crates::features(&sources::features()));
+    let built = coalition_tests::process::release_binary();
+    let Some(built) = built.and_then(|path| std::fs::read(path).ok()) else {
+        return coalition_tests::engine::not_run("the release build: there is none that is fresh");
+    };
+    let marker = b"a fault on purpose";
+    let found = built.windows(marker.len()).any(|bytes| bytes == marker);
+    assert!(!found, "the release build can fail on purpose");
+}
+
+#[test]
 fn manifests_take_what_the_workspace_says() {
     none(&crates::manifests(&sources::manifests()));
     let (workspace, clippy) = (sources::read("Cargo.toml"), sources::read(".clippy.toml"));
@@ -46,6 +58,11 @@ fn only_the_status_module_makes_statuses() {
 #[test]
 fn only_the_store_names_sqlx() {
     none(&code::sql(&sources::rust_sources()));
+}
+
+#[test]
+fn no_transaction_is_begun_by_sqlx() {
+    none(&code::begins(&sources::rust_sources()));
 }
 
 #[test]
@@ -101,10 +118,18 @@ fn planted_dependencies_are_found() {
         ("coalition-gateway", "jsonwebtoken", None, &[]),
         ("coalition-ledger", "tokio", None, &[]),
         ("coalition-node", "coalition-store", None, &["testing"]),
+        ("coalition-node", "coalition-store", None, &["faults"]),
     ] {
         let wrong = crates::reserved(&edge(from, to, kind, features));
         assert_eq!(wrong.len(), 1, "{from} → {to}: {wrong:?}");
     }
+    let wrong = |tree: &str| crates::features(tree).len();
+    assert_eq!(wrong("coalition-store \ntokio faults,testing\n"), 0);
+    assert_eq!(
+        wrong("coalition-node \ncoalition-store faults,testing\n"),
+        2
+    );
+    assert_eq!(wrong("tokio default\n"), 1);
 }
 
 #[test]
@@ -165,7 +190,7 @@ fn planted_files_at_the_top_are_found() {
 #[test]
 fn planted_code_is_found() {
     type Rule = fn(&[Source]) -> Vec<String>;
-    let rows: [(Rule, &str, &str, usize); 33] = [
+    let rows: [(Rule, &str, &str, usize); 36] = [
         (
             code::statuses,
             "services/earn/src/lib.rs",
@@ -252,6 +277,24 @@ fn planted_code_is_found() {
         ),
         (code::sql, "tests/src/lib.rs", "use sqlx::Row;", 1),
         (code::sql, "services/store/src/unit.rs", "use sqlx::Row;", 0),
+        (
+            code::begins,
+            "services/store/src/unit.rs",
+            "async fn f() { pool.begin().await }",
+            1,
+        ),
+        (
+            code::begins,
+            "services/store/src/unit.rs",
+            "async fn f() { connection.begin_with(\"begin\").await }",
+            1,
+        ),
+        (
+            code::begins,
+            "services/store/src/poster.rs",
+            "async fn f() { self.store.begin(WindowLock::Shared).await }",
+            0,
+        ),
         (
             code::arithmetic,
             "services/earn/src/lib.rs",

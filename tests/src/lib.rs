@@ -13,7 +13,9 @@
     reason = "this is how a test fails: what is called here panics when the network does not do its part"
 )]
 
+pub mod awkward;
 pub mod caller;
+pub mod crowd;
 pub mod engine;
 pub mod figures;
 pub mod fleet;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use coalition_ledger::Clock as _;
 use coalition_ledger::ids::PartnerId;
@@ -23,15 +24,19 @@ use coalition_store::SystemClock;
 use coalition_store::testing::{Database, Engine};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time::{Instant, interval};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Refusal};
 use crate::figures::time;
 use crate::partner::Partner;
 use crate::request_id;
 
 /// What the clock of a new network shows: it stands there until a scenario moves it.
 pub const START: &str = "2026-01-01T00:00:00Z";
+
+/// How often somebody who may not be there yet is asked.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Rows asked for at once: the most there is.
 const PAGE_ROWS: i32 = 1_000;
@@ -340,14 +345,21 @@ impl Network {
 
     /// Has the network check its books.
     pub async fn verify(&self) -> Books {
-        let mut news = self
-            .viewer
-            .verify()
-            .await
-            .unwrap_or_else(|refusal| panic!("{refusal}"));
+        let books = self.try_verify().await;
+        books.unwrap_or_else(|refusal| panic!("{refusal}"))
+    }
+
+    /// Has the network check its books, if it is there to do so.
+    ///
+    /// # Errors
+    ///
+    /// What it answered instead, at the beginning or half way.
+    pub async fn try_verify(&self) -> Result<Books, Refusal> {
+        let mut news = self.viewer.verify().await?;
         let (mut findings, mut progress) = (Vec::new(), 0);
         let mut summary = None;
-        while let Some(said) = news.message().await.expect("the check comes to its end") {
+        let broken = |status| Refusal::of("SettlementService/Verify", &status);
+        while let Some(said) = news.message().await.map_err(broken)? {
             assert!(summary.is_none(), "the summary is the last: {said:?}");
             match said.event.expect("there is something to say") {
                 Event::Progress(_) => progress += 1,
@@ -356,11 +368,27 @@ impl Network {
             }
         }
         let summary = summary.expect("a summary comes at the end");
-        Books {
+        Ok(Books {
             findings,
             summary,
             progress,
-        }
+        })
+    }
+
+    /// Checks the books as soon as somebody is there to do it, which must be within `longest`.
+    pub async fn assert_books_balance_within(&self, longest: Duration) -> Books {
+        let begun = Instant::now();
+        let mut knocks = interval(KNOCK_INTERVAL);
+        let books = loop {
+            knocks.tick().await;
+            match self.try_verify().await {
+                Ok(books) => break books,
+                Err(refusal) => assert!(begun.elapsed() <= longest, "{refusal}"),
+            }
+        };
+        assert!(books.findings.is_empty(), "{:#?}", books.findings);
+        assert!(books.summary.balanced, "{:?}", books.summary);
+        books
     }
 
     /// Checks the books, and that the positions of the open window sum up to zero.

@@ -78,6 +78,33 @@ pub(super) fn sql(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
+/// Transactions begun by sqlx: dropped half way, its `begin` can give a connection back to the pool
+/// inside the transaction (sqlx 0.9.0, issue 4385). Ours are begun by statements of our own.
+pub(super) fn begins(sources: &[Source]) -> Vec<String> {
+    let store = sources
+        .iter()
+        .filter(|source| source.is_production() && source.path.starts_with("services/store/"));
+    store
+        .flat_map(|source| {
+            found(source, |tokens| {
+                let begun = [
+                    &[".", "begin", "(", ")"][..],
+                    &[".", "try_begin", "("],
+                    &[".", "begin_with", "("],
+                    &[".", "try_begin_with", "("],
+                    &[".", "transaction", "(", "|"],
+                ];
+                let begun = begun
+                    .into_iter()
+                    .flat_map(|row| places(tokens, row).collect::<Vec<_>>());
+                begun
+                    .map(|at| (at, "no transaction is begun by sqlx".to_owned()))
+                    .collect()
+            })
+        })
+        .collect()
+}
+
 /// Arithmetic on points and money outside the ledger: on what a newtype holds (`.get()`), or in what
 /// one is made of (`Points::new(a + b)`).
 pub(super) fn arithmetic(sources: &[Source]) -> Vec<String> {

@@ -65,6 +65,27 @@ const NOT_PURE: &[&str] = &[
     "tokio", "tonic", "hyper", "reqwest", "sqlx", "futures", "tracing", "fs4",
 ];
 
+/// Features that only tests may turn on: throw-away databases, and databases that fail on purpose.
+const OF_TESTS: &[&str] = &["testing", "faults"];
+
+/// Features of our crates in a build of the binary, as `cargo tree` lists them (`name features`),
+/// that only tests may turn on.
+pub(super) fn features(tree: &str) -> Vec<String> {
+    let ours = tree.lines().filter(|line| line.starts_with("coalition-"));
+    let ours: Vec<(&str, &str)> = ours.filter_map(|line| line.split_once(' ')).collect();
+    let mut wrong = Vec::new();
+    if !ours.iter().any(|(name, _)| *name == "coalition-store") {
+        wrong.push("the store is not among the crates of the binary".to_owned());
+    }
+    for (name, features) in ours {
+        let found = features
+            .split(',')
+            .filter(|feature| OF_TESTS.contains(feature));
+        wrong.extend(found.map(|feature| format!("the binary has `{feature}` of {name}")));
+    }
+    wrong
+}
+
 /// Edges between our crates that the architecture does not have, and crates that it does not know.
 pub(super) fn direction(metadata: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -119,7 +140,8 @@ pub(super) fn reserved(metadata: &Value) -> Vec<String> {
         if from == "ledger" && kind != "dev" && NOT_PURE.contains(&to.as_str()) {
             wrong.push(format!("the ledger is pure: it must not depend on {to}"));
         }
-        if features.iter().any(|feature| feature == "testing") && kind != "dev" && from != "tests" {
+        let of_tests = |feature: &String| OF_TESTS.contains(&feature.as_str());
+        if features.iter().any(of_tests) && kind != "dev" && from != "tests" {
             wrong.push(format!("{from} must not run on the test harness of {to}"));
         }
     }

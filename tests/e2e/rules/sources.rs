@@ -116,6 +116,30 @@ pub(super) fn metadata() -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
 }
 
+/// The crates of the binary as it is built by itself (what a release is, and what `cargo run` runs),
+/// each with its features.
+pub(super) fn features() -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "coalition-node"])
+        .args([
+            "--edges",
+            "no-dev",
+            "--prefix",
+            "none",
+            "--format",
+            "{lib} {f}",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs: it is running this test");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).replace('_', "-")
+}
+
 fn gather(folder: &Path, found: &mut Vec<Source>, wanted: &impl Fn(&Path) -> bool) {
     let entries =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
