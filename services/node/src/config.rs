@@ -35,6 +35,9 @@ pub const DATABASE_FILE: &str = "coalition.db";
 /// Seconds between two looks for points that fell due, unless configured.
 pub const SWEEP_INTERVAL_S_DEFAULT: u32 = 60;
 
+/// Milliseconds that postings take before the log tells where the time went, unless configured.
+pub const SLOW_BATCH_MS_DEFAULT: u32 = 1_000;
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,6 +141,9 @@ pub struct LimitsConfig {
     pub connections: usize,
     /// Postings that are made durable together.
     pub batch_commands: usize,
+    /// Milliseconds that postings take, made durable together, before the log tells where the time
+    /// went.
+    pub slow_batch_ms: u32,
     /// Seconds between two looks for points that fell due.
     pub sweep_interval_s: u32,
 }
@@ -221,6 +227,7 @@ impl Default for LimitsConfig {
             calls: CALLS_MAX_DEFAULT,
             connections: CONNECTIONS_MAX_DEFAULT,
             batch_commands: PosterSettings::default().batch_commands,
+            slow_batch_ms: SLOW_BATCH_MS_DEFAULT,
             sweep_interval_s: SWEEP_INTERVAL_S_DEFAULT,
         }
     }

@@ -6,10 +6,12 @@
 //! next gathers. Batches of several processes meet optimistically: whoever finds that another was
 //! first runs the batch again.
 //!
-//! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed.
+//! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed, [`timings`] tells
+//! of slow ones.
 
 pub(crate) mod persist;
 pub(crate) mod prefetch;
+mod timings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +25,21 @@ use coalition_ledger::rulebook::{DEFAULT_STORE_AND_FORWARD_MICROS, Rulebook};
 use coalition_ledger::{Clock, Timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::caught::{caught, commit};
 use crate::error::StoreError;
 use crate::traits::{Frame, Store, Unit, WindowLock};
 use prefetch::Wanted;
+pub use timings::SLOW_BATCHES;
+pub(crate) use timings::{Step, Timings};
 
 /// Calls that may wait for a batch; one more is told to come back.
 const QUEUE_CALLS: usize = 4_096;
 /// Most commands in one batch, unless set otherwise.
 pub const BATCH_COMMANDS: usize = 512;
+/// How long a batch takes before the log tells where the time went, unless set otherwise.
+pub const SLOW_BATCH: Duration = Duration::from_secs(1);
 /// How often a batch runs again because another writer was first.
 const ATTEMPTS: u32 = 32;
 /// Attempts that follow each other at once; later ones wait a little, longer each time.
@@ -69,12 +76,15 @@ pub struct PosterSettings {
     /// Most commands in one batch; at least 1. Calls are never split: one that brings more commands
     /// makes a batch of its own.
     pub batch_commands: usize,
+    /// How long a batch takes before the log tells where the time went.
+    pub slow_batch: Duration,
 }
 
 impl Default for PosterSettings {
     fn default() -> Self {
         Self {
             batch_commands: BATCH_COMMANDS,
+            slow_batch: SLOW_BATCH,
         }
     }
 }
@@ -82,6 +92,7 @@ impl Default for PosterSettings {
 /// Commands that one caller sent together, and where the answers go.
 struct Job {
     commands: Vec<Command>,
+    asked: Instant,
     answer: oneshot::Sender<Result<Vec<Decision>, PostError>>,
 }
 
@@ -169,7 +180,11 @@ impl Poster {
         }
         let (answer, decided) = oneshot::channel();
         self.queue
-            .try_send(Job { commands, answer })
+            .try_send(Job {
+                commands,
+                asked: Instant::now(),
+                answer,
+            })
             .map_err(|refused| match refused {
                 mpsc::error::TrySendError::Full(_) => PostError::QueueFull,
                 mpsc::error::TrySendError::Closed(_) => PostError::ShuttingDown,
@@ -186,6 +201,7 @@ impl Poster {
             let (answer, _) = oneshot::channel();
             let last = Job {
                 commands: Vec::new(),
+                asked: Instant::now(),
                 answer,
             };
             if self.queue.send(last).await.is_ok()
@@ -238,7 +254,12 @@ impl Worker {
     /// Decides a batch and answers its callers.
     async fn answer(&mut self, jobs: Vec<Job>) {
         let commands: Vec<Command> = jobs.iter().flat_map(|job| job.commands.clone()).collect();
-        match self.decide(&commands).await {
+        let mut timings = Timings::start();
+        let decided = self.decide(&commands, &mut timings).await;
+        if let Some(first) = jobs.first() {
+            timings.tell(commands.len(), first.asked, self.settings.slow_batch);
+        }
+        match decided {
             Ok(decisions) => {
                 let mut decisions = decisions.into_iter();
                 for job in jobs {
@@ -250,7 +271,7 @@ impl Worker {
             Err(PostError::Failed(error)) if jobs.len() > 1 => {
                 tracing::warn!(%error, "a batch failed: posting its calls one by one");
                 for job in jobs {
-                    let result = self.decide(&job.commands).await;
+                    let result = self.decide(&job.commands, &mut Timings::start()).await;
                     let _ = job.answer.send(result);
                 }
             }
@@ -262,7 +283,11 @@ impl Worker {
         }
     }
 
-    async fn decide(&mut self, commands: &[Command]) -> Result<Vec<Decision>, PostError> {
+    async fn decide(
+        &mut self,
+        commands: &[Command],
+        timings: &mut Timings,
+    ) -> Result<Vec<Decision>, PostError> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
@@ -271,13 +296,17 @@ impl Worker {
         }
         let mut attempt = 0;
         loop {
-            let error = match self.attempt(commands).await {
+            timings.attempt();
+            let error = match self.attempt(commands, timings).await {
                 Ok(decisions) => return Ok(decisions),
                 Err(error) => error,
             };
             attempt += 1;
             match error {
-                StoreError::Conflict if attempt < ATTEMPTS => pause(attempt).await,
+                StoreError::Conflict if attempt < ATTEMPTS => {
+                    pause(attempt).await;
+                    timings.lap(Step::Retry);
+                }
                 StoreError::Conflict | StoreError::Unavailable(_) => {
                     return Err(PostError::Unavailable(Arc::new(error)));
                 }
@@ -299,8 +328,12 @@ impl Worker {
     }
 
     /// Runs a batch once. A panic on the way is a failure of this batch: posting goes on.
-    async fn attempt(&mut self, commands: &[Command]) -> Result<Vec<Decision>, StoreError> {
-        let attempt = caught(self.attempt_or_panic(commands)).await;
+    async fn attempt(
+        &mut self,
+        commands: &[Command],
+        timings: &mut Timings,
+    ) -> Result<Vec<Decision>, StoreError> {
+        let attempt = caught(self.attempt_or_panic(commands, timings)).await;
         attempt.unwrap_or_else(|panic| {
             tracing::error!(%panic, "a batch ended in a panic");
             Err(StoreError::Panicked(panic))
@@ -310,17 +343,21 @@ impl Worker {
     async fn attempt_or_panic(
         &mut self,
         commands: &[Command],
+        timings: &mut Timings,
     ) -> Result<Vec<Decision>, StoreError> {
-        let (mut unit, frame) = self.store.begin(WindowLock::Shared).await?;
-        let decided = self.within(unit.as_mut(), &frame, commands).await;
+        let begun = self.store.begin(WindowLock::Shared).await;
+        timings.lap(Step::Begin);
+        let (mut unit, frame) = begun?;
+        let decided = self.within(unit.as_mut(), &frame, commands, timings).await;
         match decided {
-            Ok((decisions, true)) => {
-                commit(unit).await?;
-                Ok(decisions)
-            }
-            Ok((decisions, false)) => {
-                unit.rollback().await?;
-                Ok(decisions)
+            Ok((decisions, writes)) => {
+                let ended = if writes {
+                    commit(unit).await
+                } else {
+                    unit.rollback().await
+                };
+                timings.lap(Step::Commit);
+                ended.map(|()| decisions)
             }
             Err(error) => {
                 if let Err(second) = unit.rollback().await {
@@ -336,13 +373,15 @@ impl Worker {
         unit: &mut dyn Unit,
         frame: &Frame,
         commands: &[Command],
+        timings: &mut Timings,
     ) -> Result<(Vec<Decision>, bool), StoreError> {
         if self.rulebook.version != frame.rulebook_version {
             self.rulebook = Arc::new(unit.rulebook().await?);
         }
         let rulebook = Arc::clone(&self.rulebook);
         let setting = setting(frame, self.clock.now());
-        decide_within(unit, &rulebook, &setting, &mut self.mint, commands).await
+        let mint = &mut self.mint;
+        decide_within(unit, &rulebook, &setting, mint, commands, timings).await
     }
 }
 
@@ -363,15 +402,21 @@ pub(crate) async fn decide_within(
     setting: &Setting,
     mint: &mut IdMint,
     commands: &[Command],
+    timings: &mut Timings,
 ) -> Result<(Vec<Decision>, bool), StoreError> {
     let mut wanted = Wanted::default();
     loop {
-        let snapshot = prefetch::fetch(unit, rulebook, setting.now, commands, &wanted).await?;
-        match apply(rulebook, snapshot, commands, setting, mint) {
+        let snapshot = prefetch::fetch(unit, rulebook, setting.now, commands, &wanted).await;
+        timings.lap(Step::Fetch);
+        let applied = apply(rulebook, snapshot?, commands, setting, mint);
+        timings.lap(Step::Decide);
+        match applied {
             Ok(batch) => {
                 let writes = !batch.effects.is_empty();
                 if writes {
-                    persist::write(unit, setting, &batch.effects).await?;
+                    let written = persist::write(unit, setting, &batch.effects).await;
+                    timings.lap(Step::Write);
+                    written?;
                 }
                 return Ok((batch.decisions, writes));
             }

@@ -57,6 +57,7 @@ impl OpenBooks {
         let [posting, operating, serving] = [seed()?, seed()?, seed()?];
         let settings = PosterSettings {
             batch_commands: config.limits.batch_commands,
+            slow_batch: Duration::from_millis(config.limits.slow_batch_ms.into()),
         };
         let poster = Poster::start(Arc::clone(&store), Arc::clone(&clock), posting, settings);
         let operations = Operations::new(

@@ -16,7 +16,7 @@ use super::{AsyncWork, Done, Objection, OperationError, OperationRequest, Operat
 use super::{earlier, now_in, remember, rulebook_in};
 use crate::error::StoreError;
 use crate::model::{Window, WindowState};
-use crate::poster::{PostError, decide_within, setting};
+use crate::poster::{PostError, Timings, decide_within, setting};
 use crate::traits::{Frame, Unit};
 
 /// Members swept in one batch.
@@ -160,7 +160,9 @@ async fn sweep_within(
     setting.now = now;
     for _ in 0..LAST_MOMENT_BATCHES {
         let mut mint = operations.mint.lock().await;
-        let swept = decide_within(unit, &rulebook, &setting, &mut mint, &sweeps(&due)).await;
+        let timings = &mut Timings::start();
+        let sweeps = sweeps(&due);
+        let swept = decide_within(unit, &rulebook, &setting, &mut mint, &sweeps, timings).await;
         match swept {
             Ok((decisions, _)) => check_swept(&due, &decisions)?,
             // The sweep outside finds out whose it is.
