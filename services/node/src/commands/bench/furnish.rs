@@ -83,6 +83,19 @@ impl Town {
         })
     }
 
+    /// The same partners, with these members.
+    pub(super) fn with_members(&self, members: Vec<String>) -> Self {
+        Self {
+            members: Arc::new(members),
+            ..self.clone()
+        }
+    }
+
+    /// The partners, but for the one of the joint promotion.
+    pub(super) fn partners(&self) -> &[PartnerId] {
+        &self.partners
+    }
+
     /// The same network, called through another client.
     pub(super) fn through(&self, client: &Client) -> Self {
         Self {
@@ -218,6 +231,37 @@ impl load::Caller for Earns {
         let member = &self.members[rng.usize(0..self.among)];
         let id = fresh_id(self.clock.now(), rng);
         till.call_once(earn(id, member.clone())).await.map(drop)
+    }
+}
+
+/// Earns, every fourth of them followed by a redemption of what it gave.
+#[derive(Clone)]
+pub(super) struct Shopping(Earns);
+
+impl Shopping {
+    /// With the tills and members of these earns.
+    pub(super) const fn of(earns: Earns) -> Self {
+        Self(earns)
+    }
+}
+
+impl load::Caller for Shopping {
+    async fn call(&self, rng: &mut fastrand::Rng) -> Result<(), CallError> {
+        let Earns {
+            clock,
+            tills,
+            members,
+            among,
+        } = &self.0;
+        let till = &tills[rng.usize(0..tills.len())];
+        let member = &members[rng.usize(0..*among)];
+        let id = fresh_id(clock.now(), rng);
+        till.call_once(earn(id, member.clone())).await?;
+        if rng.u8(0..4) == 0 {
+            let id = fresh_id(clock.now(), rng);
+            till.call_once(redeem(id, member.clone())).await?;
+        }
+        Ok(())
     }
 }
 

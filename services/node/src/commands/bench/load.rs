@@ -21,6 +21,9 @@ const WARM_UP_PART: u32 = 4;
 /// How often calls are sent that fall due: finely against latencies of milliseconds.
 const TICK: Duration = Duration::from_millis(1);
 
+/// How late this process may be before it is told.
+const STALL: Duration = Duration::from_millis(5);
+
 /// Calls in flight at which an open loop gives up: the rate is then beyond what can be served.
 const OVERRUN: usize = 20_000;
 
@@ -29,6 +32,8 @@ const OVERRUN: usize = 20_000;
 pub(super) struct Measured {
     /// Calls answered in the measured time.
     pub(super) calls: u64,
+    /// All calls, those of the warm-up included.
+    pub(super) made: u64,
     pub(super) seconds: f64,
     latency_us: Histogram<u64>,
 }
@@ -41,6 +46,11 @@ impl Measured {
         calls / self.seconds.max(f64::EPSILON)
     }
 
+    /// All latencies, in microseconds.
+    pub(super) const fn latency_us(&self) -> &Histogram<u64> {
+        &self.latency_us
+    }
+
     /// A quantile of the latency, in milliseconds.
     pub(super) fn latency_ms(&self, quantile: f64) -> f64 {
         Duration::from_micros(self.latency_us.value_at_quantile(quantile)).as_secs_f64() * 1e3
@@ -49,6 +59,7 @@ impl Measured {
     /// Both together.
     pub(super) fn and(mut self, other: &Self) -> anyhow::Result<Self> {
         self.calls += other.calls;
+        self.made += other.made;
         self.seconds += other.seconds;
         self.latency_us
             .add(&other.latency_us)
@@ -69,12 +80,24 @@ impl fmt::Display for Measured {
     }
 }
 
-fn histogram() -> anyhow::Result<Histogram<u64>> {
+pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).context("a histogram of latencies")
 }
 
 fn micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(LATENCY_MAX_US)
+}
+
+/// What there was to see while an open loop ran.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// When each measured call was due, after the first measured one, and how long it then took.
+    pub(super) calls: Vec<(Duration, Duration)>,
+    /// When this process itself was late, after the first measured call, and by how much: what holds
+    /// it up holds up whatever shares the machine with it.
+    pub(super) stalls: Vec<(Duration, Duration)>,
+    /// When the first measured call was due.
+    pub(super) started: Option<Instant>,
 }
 
 /// Makes calls. Each worker has a number of its own.
@@ -97,12 +120,14 @@ pub(super) async fn closed_loop(
         workers.spawn(async move {
             let mut latency_us = histogram()?;
             let mut rng = fastrand::Rng::with_seed(n as u64);
+            let mut made = 0;
             loop {
                 let sent = Instant::now();
                 if sent >= end {
-                    return Ok(latency_us);
+                    return Ok((latency_us, made));
                 }
                 caller.call(&mut rng).await?;
+                made += 1;
                 // What was answered in the measured time counts, whenever it was sent.
                 let answered = Instant::now();
                 if answered >= start && answered < end {
@@ -112,12 +137,16 @@ pub(super) async fn closed_loop(
         });
     }
     let mut all = histogram()?;
+    let mut made = 0;
     while let Some(ended) = workers.join_next().await {
-        let own: anyhow::Result<Histogram<u64>> = ended.context("a worker broke down")?;
-        all.add(own?).context("adding histograms")?;
+        let own: anyhow::Result<(Histogram<u64>, u64)> = ended.context("a worker broke down")?;
+        let (own, calls) = own?;
+        all.add(own).context("adding histograms")?;
+        made += calls;
     }
     Ok(Measured {
         calls: all.len(),
+        made,
         seconds: measured.as_secs_f64(),
         latency_us: all,
     })
@@ -155,6 +184,7 @@ pub(super) async fn all_of(
     }
     Ok(Measured {
         calls: all.len(),
+        made: all.len(),
         seconds: started.elapsed().as_secs_f64(),
         latency_us: all,
     })
@@ -166,25 +196,39 @@ pub(super) async fn open_loop(
     caller: &impl Caller,
     rate: f64,
     measured: Duration,
+    seen: &mut Seen,
 ) -> anyhow::Result<Measured> {
     let first = Instant::now();
     let start = first + measured / WARM_UP_PART;
     let end = start + measured;
     let gap = Duration::from_secs_f64(1.0 / rate.max(1.0));
     let mut due = first;
+    let mut made = 0;
     let mut rng = fastrand::Rng::with_seed(0);
     let mut ticks = interval(TICK);
     let mut calls = JoinSet::new();
     let mut latency_us = histogram()?;
+    let Seen {
+        calls: calls_seen,
+        stalls,
+        started,
+    } = seen;
+    *started = Some(start);
     let mut note = |answered: Result<anyhow::Result<(Instant, Instant)>, _>| {
         let (due, answered) = answered.context("a call broke down")??;
         if due >= start {
-            latency_us.saturating_record(micros(answered.saturating_duration_since(due)));
+            let took = answered.saturating_duration_since(due);
+            latency_us.saturating_record(micros(took));
+            calls_seen.push((due - start, took));
         }
         anyhow::Ok(())
     };
     while due < end {
         let now = ticks.tick().await;
+        let late = now.elapsed();
+        if late >= STALL && now >= start {
+            stalls.push((now - start, late));
+        }
         while due <= now && due < end {
             let caller = caller.clone();
             let mut rng = rng.fork();
@@ -193,6 +237,7 @@ pub(super) async fn open_loop(
                 Ok((due, Instant::now()))
             });
             due += gap;
+            made += 1;
         }
         while let Some(answered) = calls.try_join_next() {
             note(answered)?;
@@ -206,6 +251,7 @@ pub(super) async fn open_loop(
     }
     Ok(Measured {
         calls: latency_us.len(),
+        made,
         seconds: measured.as_secs_f64(),
         latency_us,
     })

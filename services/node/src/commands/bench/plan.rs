@@ -5,29 +5,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use coalition_ledger::Clock as _;
-use coalition_proto::settlement::verify_response::Event;
-use coalition_proto::settlement::{ComputeSettlementRequest, CutWindowRequest, NettingMethod};
-use coalition_store::SystemClock;
-use futures::TryStreamExt as _;
 use futures::future::try_join_all;
-use indicatif::ProgressBar;
-use tempfile::TempDir;
-use tokio::time::Instant;
 
 use super::Sizes;
 use super::bars::{
-    BYTES, CUT, EARN_OVER_EMPTY, Engine, GROUP_COMMIT, GROWN, HOT_MEMBER, MEMORY_IDLE, MEMORY_LOAD,
-    Machine, ONE_PARTNER, P99, REDEEM_OVER_EARN, Report, START, VERIFY,
+    BYTES, CUT, CUT_GROWN, EARN_OVER_EMPTY, Engine, GROUP_COMMIT, GROWN, HOT_MEMBER, MEMORY_IDLE,
+    MEMORY_LOAD, ONE_PARTNER, P99, REDEEM_OVER_EARN, Report, START, Size, VERIFY,
 };
-use super::furnish::{Empty, FUNDERS, Town, fresh_id};
-use super::load::{self, Measured, all_of, closed_loop, open_loop};
-use super::process::{Node, Setup, bytes_below};
-use crate::client::{Client, Who};
-
-/// Calls in flight unless a bar says otherwise.
-const IN_FLIGHT: usize = 128;
+use super::furnish::{Empty, FUNDERS, Town};
+use super::ground::Ground;
+use super::load::{Measured, Seen, all_of, closed_loop, open_loop};
+use super::machine::Machine;
+use super::process::{Node, Setup};
+use super::stock::{IN_FLIGHT, Stock, in_turns, ratio};
+use crate::client::Client;
 
 /// Calls in flight for the hottest member.
 const IN_FLIGHT_HOT: usize = 1_000;
@@ -41,121 +32,102 @@ const ROUNDS: u32 = 3;
 /// Partners that load is spread over.
 const PARTNERS: usize = 100;
 
-/// Partners in the window that is cut.
-const PARTNERS_CUT: usize = 1_000;
-
-/// Members in the window that is cut.
-const MEMBERS_CUT: usize = 2_000;
-
 /// Time after which a node that has nothing to do has come to rest.
 const REST: Duration = Duration::from_secs(1);
 
-/// Calls that a node gets before it is measured where not time but calls are counted.
-const WARM_UP_CALLS: usize = 1_000;
-
-/// How often a start is measured.
-const STARTS: usize = 5;
+/// The sizes that bars were set for.
+const FULL_MEMBERS: usize = 100_000;
+const FULL_PARTNERS: usize = 1_000;
+const FULL_WINDOW: u64 = 1_000_000;
+const FULL_STORED: (u64, u64) = (10_000, 10_000_000);
 
 /// Runs the measurements.
-pub(super) struct Bench {
+pub(super) struct Bench<'a> {
+    ground: &'a Ground,
     sizes: Sizes,
     only: Vec<String>,
-    postgres_url: Option<String>,
-    place: TempDir,
     report: Report,
-    progress: ProgressBar,
 }
 
-impl Bench {
-    pub(super) fn new(
-        sizes: Sizes,
-        only: Vec<String>,
-        postgres_url: Option<String>,
-    ) -> anyhow::Result<Self> {
-        let progress = ProgressBar::new_spinner();
-        progress.enable_steady_tick(Duration::from_millis(100));
+impl<'a> Bench<'a> {
+    pub(super) fn new(ground: &'a Ground, sizes: Sizes, only: Vec<String>, quick: bool) -> Self {
         let machine = Machine::this(sizes.measured.as_secs(), sizes.members);
-        Ok(Self {
+        Self {
+            ground,
             sizes,
             only,
-            postgres_url,
-            place: TempDir::with_prefix("coalition-bench-")?,
-            report: Report::new(machine),
-            progress,
-        })
+            report: Report::new(machine, quick),
+        }
     }
 
     pub(super) fn into_report(self) -> Report {
-        self.progress.finish_and_clear();
+        self.ground.progress.finish_and_clear();
         self.report
     }
 
     /// Measures what is wanted.
     pub(super) async fn run(&mut self, engines: &[Engine]) -> anyhow::Result<()> {
-        self.idle().await?;
-        for engine in engines {
-            self.calls(*engine).await?;
+        for engine in engines.iter().copied() {
+            self.idle(engine).await?;
+            self.calls(engine).await?;
+            self.growth(engine).await?;
         }
-        self.storage().await?;
-        self.windows().await
+        Ok(())
     }
 
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
+    fn wants_any(&self, engine: Engine, bars: &[[&'static str; 2]]) -> bool {
+        bars.iter().any(|bar| self.wants(engine.of(*bar)))
+    }
+
+    /// Notes a figure if it is wanted.
+    fn note(&mut self, name: &str, value: f64, size: Size, detail: String) {
+        if self.wants(name) {
+            self.report.note_at(name, value, size, detail);
+        }
+    }
+
     fn now_measuring(&self, what: impl Into<String>) {
-        self.progress.set_message(what.into());
+        self.ground.now(what);
     }
 
-    fn setup(&self, engine: Engine, name: &str) -> anyhow::Result<Setup> {
-        let data_dir = self.place.path().join(name);
-        let database_url = match engine {
-            Engine::Sqlite => None,
-            Engine::Postgres => Some(self.postgres_url.clone().context("no PostgreSQL")?),
-        };
-        Ok(Setup {
-            data_dir,
-            database_url,
-            batch_commands: None,
-        })
-    }
-
-    /// What a node takes that has nothing to do.
-    async fn idle(&mut self) -> anyhow::Result<()> {
-        if !self.wants(MEMORY_IDLE) {
+    /// A node that has nothing to do.
+    async fn idle(&mut self, engine: Engine) -> anyhow::Result<()> {
+        if !self.wants(engine.of(MEMORY_IDLE)) {
             return Ok(());
         }
-        self.now_measuring("a node at rest");
-        let node = Node::start(&self.setup(Engine::Sqlite, "idle")?).await?;
+        self.now_measuring(format!("{engine}: a node at rest"));
+        let node = Node::start(&self.ground.setup(engine)?).await?;
         tokio::time::sleep(REST).await;
         let idle = node.memory_mib()?;
         node.stop().await?;
         let detail = "resident, freshly started".to_owned();
-        self.report.note(MEMORY_IDLE, idle, detail);
+        self.report.note(engine.of(MEMORY_IDLE), idle, detail);
         Ok(())
     }
 
     /// What calls cost.
     async fn calls(&mut self, engine: Engine) -> anyhow::Result<()> {
         let figures = [
-            engine.of(EARN_OVER_EMPTY),
-            engine.of(REDEEM_OVER_EARN),
-            engine.of(GROUP_COMMIT),
-            engine.of(P99),
-            engine.of(HOT_MEMBER),
-            engine.of(ONE_PARTNER),
-            // Memory is looked at on one engine only.
-            engine.of([MEMORY_LOAD, EARN_OVER_EMPTY[1]]),
+            EARN_OVER_EMPTY,
+            REDEEM_OVER_EARN,
+            GROUP_COMMIT,
+            P99,
+            HOT_MEMBER,
+            ONE_PARTNER,
+            MEMORY_LOAD,
         ];
-        if !figures.iter().any(|name| self.wants(name)) {
+        if !self.wants_any(engine, &figures) {
             return Ok(());
         }
         self.now_measuring(format!(
             "{engine}: taking in {} members",
             self.sizes.members
         ));
-        let setup = self.setup(engine, &engine.to_string())?;
+        let setup = self.ground.setup(engine)?;
         let node = Node::start(&setup).await?;
         let client = node.client(IN_FLIGHT)?;
         let town = Town::furnish(&client, PARTNERS, self.sizes.members).await?;
@@ -188,12 +160,10 @@ impl Bench {
         self.now_measuring(format!("{engine}: empty calls and earns"));
         let spread = town.earns(PARTNERS, town.members())?;
         let empty = Empty(client.clone());
-        let (empty, earn) = self.in_turns(&empty, &spread, IN_FLIGHT).await?;
-        if engine == Engine::Sqlite && self.wants(MEMORY_LOAD) {
-            let peak = node.memory_peak_mib()?;
-            let detail = format!("at most, under {IN_FLIGHT} earns in flight");
-            self.report.note(MEMORY_LOAD, peak, detail);
-        }
+        let (empty, earn) = in_turns(&empty, &spread, IN_FLIGHT, self.sizes.measured).await?;
+        let peak = node.memory_peak_mib()?;
+        let detail = format!("at most, under {IN_FLIGHT} earns in flight");
+        self.note(engine.of(MEMORY_LOAD), peak, Size::Full, detail);
         let name = engine.of(EARN_OVER_EMPTY);
         if self.wants(name) {
             let detail = format!(
@@ -208,7 +178,7 @@ impl Bench {
         if self.wants(name) {
             let half = earn.rate() / 2.0;
             self.now_measuring(format!("{engine}: {half:.0} earns a second"));
-            let calm = open_loop(&spread, half, self.sizes.measured).await?;
+            let calm = open_loop(&spread, half, self.sizes.measured, &mut Seen::default()).await?;
             let detail = format!("{calm} earns, p50 {:.1} ms", calm.latency_ms(0.5));
             self.report.note(name, calm.latency_ms(0.99), detail);
         }
@@ -220,7 +190,7 @@ impl Bench {
         self.now_measuring(format!("{engine}: earns at one partner"));
         let one = town.earns(1, town.members())?;
         let all = town.earns(PARTNERS, town.members())?;
-        let (one, all) = self.in_turns(&one, &all, IN_FLIGHT).await?;
+        let (one, all) = in_turns(&one, &all, IN_FLIGHT, self.sizes.measured).await?;
         let detail = format!("{one} at one, {all} over {PARTNERS}");
         let ratio = one.rate() / all.rate();
         self.report.note(engine.of(ONE_PARTNER), ratio, detail);
@@ -233,29 +203,17 @@ impl Bench {
         let town = town.through(&node.client(IN_FLIGHT_HOT)?);
         let hot = town.earns(PARTNERS, 1)?;
         let all = town.earns(PARTNERS, town.members())?;
-        let (hot, all) = self.in_turns(&hot, &all, IN_FLIGHT_HOT).await?;
+        let (hot, all) = in_turns(&hot, &all, IN_FLIGHT_HOT, self.sizes.measured).await?;
         let members = town.members();
         let detail = format!("{hot} by one member, {all} by {members}, {IN_FLIGHT_HOT} in flight");
         let ratio = hot.rate() / all.rate();
-        self.report.note(engine.of(HOT_MEMBER), ratio, detail);
+        let size = if members >= FULL_MEMBERS {
+            Size::Full
+        } else {
+            Size::Smaller(format!("{members} members"))
+        };
+        self.note(engine.of(HOT_MEMBER), ratio, size, detail);
         Ok(())
-    }
-
-    /// Two kinds of calls in turns.
-    async fn in_turns(
-        &self,
-        one: &impl load::Caller,
-        other: &impl load::Caller,
-        in_flight: usize,
-    ) -> anyhow::Result<(Measured, Measured)> {
-        let part = self.sizes.measured / ROUNDS;
-        let mut first = closed_loop(one, in_flight, part).await?;
-        let mut second = closed_loop(other, in_flight, part).await?;
-        for _ in 1..ROUNDS {
-            first = first.and(&closed_loop(one, in_flight, part).await?)?;
-            second = second.and(&closed_loop(other, in_flight, part).await?)?;
-        }
-        Ok((first, second))
     }
 
     /// Redemptions of three lots of three issuers each, in turns with earns.
@@ -332,144 +290,112 @@ impl Bench {
         Ok(())
     }
 
-    /// What storing more does: to throughput, to the disk, to the next start.
-    async fn storage(&mut self) -> anyhow::Result<()> {
-        if ![GROWN, BYTES, START].iter().any(|name| self.wants(name)) {
+    /// What storing more does: to throughput, to the disk, to cuts, to checks, to the next start.
+    async fn growth(&mut self, engine: Engine) -> anyhow::Result<()> {
+        let figures = [GROWN, BYTES, CUT, CUT_GROWN, VERIFY, START];
+        if !self.wants_any(engine, &figures) {
             return Ok(());
         }
-        let (few, many) = self.sizes.stored;
-        self.now_measuring(format!("storing {many} earns"));
-        let setup = self.setup(Engine::Sqlite, "storage")?;
-        let node = Node::start(&setup).await?;
-        let town = Town::furnish(&node.client(IN_FLIGHT)?, PARTNERS, self.sizes.members).await?;
-        // What is stored counts once the node has put everything in its place and left.
-        node.stop().await?;
-        let before = bytes_below(&setup.data_dir)?;
-        let node = Node::start(&setup).await?;
-        let town = town.through(&node.client(IN_FLIGHT)?);
-        let earns = town.earns(PARTNERS, town.members())?;
-        // The first thousand find a node that has just started.
-        all_of(&earns, IN_FLIGHT, WARM_UP_CALLS).await?;
-        let small = all_of(&earns, IN_FLIGHT, few).await?;
-        all_of(&earns, IN_FLIGHT, many.saturating_sub(2 * few)).await?;
-        let grown = all_of(&earns, IN_FLIGHT, few).await?;
-        node.stop().await?;
-        if self.wants(GROWN) {
-            let detail = format!("{small} with {few} stored, {grown} with {many}");
-            self.report.note(GROWN, grown.rate() / small.rate(), detail);
+        let Sizes {
+            measured,
+            members,
+            partners,
+            small,
+            window,
+            large,
+            ..
+        } = self.sizes;
+        let ground = self.ground;
+        let mut stock = Stock::found(ground, engine, partners, members).await?;
+        stock.fill_to(ground, small).await?;
+        let calls = self.wants_any(engine, &[GROWN, BYTES]);
+        let mut first = None;
+        if calls {
+            self.now_measuring(format!("{engine}: earns with {small} stored"));
+            first = Some((stock.stored, stock.throughput(measured).await?));
         }
-        if self.wants(BYTES) {
-            let bytes = bytes_below(&setup.data_dir)?.saturating_sub(before);
-            let stored = WARM_UP_CALLS + 2 * few + many.saturating_sub(2 * few);
-            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 bytes")]
-            let each = bytes as f64 / stored as f64;
-            let detail = format!("{stored} earns grew the files by {} MiB", bytes >> 20);
-            self.report.note(BYTES, each, detail);
+        self.now_measuring(format!("{engine}: cutting and computing"));
+        let few = stock.cut_and_compute().await?;
+        if self.wants_any(engine, &[CUT, CUT_GROWN, VERIFY]) {
+            stock.fill_to(ground, stock.stored + window).await?;
         }
-        if self.wants(START) {
-            self.now_measuring("starting");
-            let mut starts = Vec::new();
-            for _ in 0..STARTS {
-                let node = Node::start(&setup).await?;
-                starts.push(node.ready_after);
-                node.stop().await?;
-            }
-            starts.sort();
-            let median = starts[STARTS / 2].as_secs_f64() * 1e3;
-            let detail = format!("median of {STARTS}, {many} earns stored");
-            self.report.note(START, median, detail);
+        self.now_measuring(format!("{engine}: cutting and computing"));
+        let many = stock.cut_and_compute().await?;
+        self.note_cuts(engine, few, many);
+        if self.wants(engine.of(VERIFY)) {
+            self.now_measuring(format!("{engine}: verifying"));
+            let checked = stock.verify().await?;
+            let of_a_million = checked.took.as_secs_f64() * 1e6 / ratio(checked.postings, 1);
+            let detail = format!(
+                "{} postings in {:.2} s, scaled in proportion to 1,000,000; {:.0} MiB at most",
+                checked.postings,
+                checked.took.as_secs_f64(),
+                checked.memory_peak_mib
+            );
+            let size = smaller_than(checked.postings, FULL_WINDOW, "postings");
+            self.note(engine.of(VERIFY), of_a_million, size, detail);
         }
-        Ok(())
-    }
-
-    /// How long it takes to close a window, to settle it, and to verify the books, small and large.
-    async fn windows(&mut self) -> anyhow::Result<()> {
-        if !self.wants(CUT) && !self.wants(VERIFY) {
-            return Ok(());
+        if self.wants_any(engine, &[GROWN, START]) {
+            stock.fill_to(ground, large).await?;
         }
-        self.now_measuring(format!("taking in {PARTNERS_CUT} partners"));
-        let setup = self.setup(Engine::Sqlite, "windows")?;
-        let node = Node::start(&setup).await?;
-        let client = node.client(IN_FLIGHT)?;
-        let town = Town::furnish(&client, PARTNERS_CUT, MEMBERS_CUT).await?;
-        let earns = town.earns(PARTNERS_CUT, town.members())?;
-        let mut cuts = Vec::new();
-        let mut checks = Vec::new();
-        let (small, large) = self.sizes.window;
-        for postings in [small, large] {
-            self.now_measuring(format!("filling a window with {postings} postings"));
-            all_of(&earns, IN_FLIGHT, postings).await?;
-            self.now_measuring("cutting and computing");
-            cuts.push((postings, cut_and_compute(&client).await?));
-            self.now_measuring("verifying");
-            checks.push(verify(&client).await?);
-        }
-        node.stop().await?;
-        if self.wants(CUT) {
-            let detail: Vec<String> = cuts
-                .iter()
-                .map(|(postings, took)| {
-                    format!("{postings} postings: {:.0} ms", took.as_secs_f64() * 1e3)
-                })
-                .collect();
-            let most = cuts
-                .iter()
-                .map(|(_, took)| took.as_secs_f64())
-                .fold(0.0, f64::max);
-            let detail = format!("{}; {PARTNERS_CUT} partners", detail.join(", "));
-            self.report.note(CUT, most, detail);
-        }
-        if self.wants(VERIFY) {
-            let detail: Vec<String> = checks
-                .iter()
-                .map(|(postings, took)| format!("{postings} postings: {:.2} s", took.as_secs_f64()))
-                .collect();
-            let Some((postings, took)) = checks.last() else {
-                bail!("nothing was verified");
+        if let Some((stored, small)) = first {
+            self.now_measuring(format!("{engine}: earns with {large} stored"));
+            let grown_stored = stock.stored;
+            let grown = stock.throughput(measured).await?;
+            let detail = format!(
+                "{} with {stored} stored, {} with {grown_stored} (empty calls {} and {})",
+                small.earn, grown.earn, small.empty, grown.empty
+            );
+            let size = if stored <= FULL_STORED.0 && grown_stored >= FULL_STORED.1 {
+                Size::Full
+            } else {
+                Size::Smaller(format!("{stored} and {grown_stored} stored"))
             };
-            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 postings")]
-            let of_a_million = took.as_secs_f64() * 1e6 / (*postings).max(1) as f64;
-            let detail = format!("{}; scaled to a million", detail.join(", "));
-            self.report.note(VERIFY, of_a_million, detail);
+            let left = grown.earn.rate() / small.earn.rate();
+            self.note(engine.of(GROWN), left, size, detail);
+            let detail = format!(
+                "over {} earns after {grown_stored} postings; {:.0} B a posting over all",
+                grown.earn.made,
+                stock.bytes_per_posting()?
+            );
+            self.note(engine.of(BYTES), grown.bytes_per_earn, Size::Full, detail);
+        }
+        if self.wants(engine.of(START)) {
+            self.now_measuring(format!("{engine}: starting"));
+            let median = stock.start_to_ready().await?.as_secs_f64() * 1e3;
+            let detail = format!("median, {} postings stored", stock.stored);
+            self.note(engine.of(START), median, Size::Full, detail);
         }
         Ok(())
     }
-}
 
-/// Cuts the open window and computes its settlement: how long both took.
-async fn cut_and_compute(client: &Client) -> anyhow::Result<Duration> {
-    let maker = client.caller(Who::MAKER)?;
-    let mut rng = fastrand::Rng::new();
-    let mut id = || fresh_id(SystemClock.now(), &mut rng);
-    let started = Instant::now();
-    let cut = CutWindowRequest {
-        request_id: id(),
-        expected_window_id: String::new(),
-    };
-    let window = maker.call_once(cut).await?.closed.unwrap_or_default();
-    let compute = ComputeSettlementRequest {
-        request_id: id(),
-        window_ids: vec![window.window_id],
-        netting: NettingMethod::Multilateral.into(),
-        validate_only: false,
-    };
-    maker.call_once(compute).await?;
-    Ok(started.elapsed())
-}
-
-/// Has the node verify its books: how many postings, and how long it took.
-async fn verify(client: &Client) -> anyhow::Result<(i64, Duration)> {
-    let viewer = client.caller(Who::VIEWER)?;
-    let started = Instant::now();
-    let mut news = viewer.verify().await?;
-    while let Some(new) = news.try_next().await? {
-        match new.event {
-            Some(Event::Summary(summary)) if summary.balanced => {
-                return Ok((summary.postings, started.elapsed()));
-            }
-            Some(Event::Summary(_) | Event::Finding(_)) => bail!("the books do not balance"),
-            Some(Event::Progress(_)) | None => {}
-        }
+    /// Of cuts of a small and a large window, each with its postings.
+    fn note_cuts(&mut self, engine: Engine, few: (u64, Duration), many: (u64, Duration)) {
+        let partners = self.sizes.partners;
+        let detail = [few, many].map(|(postings, took)| {
+            format!("{postings} postings: {:.0} ms", took.as_secs_f64() * 1e3)
+        });
+        let detail = format!("{}; {partners} partners", detail.join(", "));
+        let size = if partners >= FULL_PARTNERS {
+            smaller_than(
+                many.0,
+                FULL_WINDOW,
+                &format!("postings, {partners} partners"),
+            )
+        } else {
+            Size::Smaller(format!("{} postings, {partners} partners", many.0))
+        };
+        let (few, many) = (few.1.as_secs_f64(), many.1.as_secs_f64());
+        self.note(engine.of(CUT), few.max(many), size.clone(), detail.clone());
+        self.note(engine.of(CUT_GROWN), many / few, size, detail);
     }
-    bail!("the check of the books ended without a summary")
+}
+
+/// The size, where it is below that of a bar.
+fn smaller_than(size: u64, full: u64, of: &str) -> Size {
+    if size >= full {
+        Size::Full
+    } else {
+        Size::Smaller(format!("{size} {of}"))
+    }
 }

@@ -1,7 +1,9 @@
 //! A PostgreSQL server for one run, where its programs are installed.
 //!
-//! With its defaults but for the number of connections: commits are on disk before they are
-//! answered. The server refuses to run as root, so root starts it as another user.
+//! With its defaults but for the number of connections and what it logs: commits are on disk before
+//! they are answered. The server refuses to run as root, so root starts it as another user. What
+//! else is asked of a server (databases, sizes, settings) goes through `psql`, its log is read by
+//! [`super::server_log`]. Deliberately absent: SQL on our own tables.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -21,18 +23,22 @@ const USERS: [&str; 2] = ["postgres", "nobody"];
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 "$1/initdb" -D "$2/data" -U coalition -A trust --encoding=UTF8 --locale=C >"$2/log" 2>&1 &&
-"$1/pg_ctl" -D "$2/data" -l "$2/server.log" -w -o "-p $3 -h 127.0.0.1 -k $2 -c max_connections=300" \
+"$1/pg_ctl" -D "$2/data" -l "$2/server.log" -w -o "-p $3 -h 127.0.0.1 -k $2 $4" \
     start >>"$2/log" 2>&1 && echo ready
 read -r _
 "$1/pg_ctl" -D "$2/data" -m immediate stop >>"$2/log" 2>&1
 "#;
 
+/// What is not the server's default: room for `pgbench`, and in its log what may hold up a call.
+const OPTIONS: &str = "-c max_connections=300 -c log_timezone=UTC -c log_checkpoints=on \
+                       -c log_autovacuum_min_duration=0";
+
 /// A running server; it stops, and its data go, when this is dropped.
 pub(super) struct Postgres {
-    url: String,
+    port: u16,
     script: Child,
     input: Option<ChildStdin>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Postgres {
@@ -49,6 +55,7 @@ impl Postgres {
             .arg(&programs)
             .arg(folder.path())
             .arg(port.to_string())
+            .arg(OPTIONS)
             .current_dir(folder.path())
             .process_group(0)
             .stdin(Stdio::piped())
@@ -69,15 +76,28 @@ impl Postgres {
             bail!("PostgreSQL in {} does not start: {log}", programs.display());
         }
         Ok(Some(Self {
-            url: format!("postgres://coalition@127.0.0.1:{port}/postgres"),
+            port,
             script,
             input,
-            _folder: folder,
+            folder,
         }))
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    fn url_of(&self, database: &str) -> String {
+        format!("postgres://coalition@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A new database: its URL.
+    pub(super) fn create(&self, database: &str) -> anyhow::Result<String> {
+        let create = format!("create database \"{database}\"");
+        ask(&self.url_of("postgres"), &create)?;
+        Ok(self.url_of(database))
+    }
+
+    /// What the server has logged so far.
+    pub(super) fn log(&self) -> anyhow::Result<String> {
+        let path = self.folder.path().join("server.log");
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 }
 
@@ -90,10 +110,89 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder of `initdb` and `pg_ctl`: on the path, or where Debian puts them, the newest.
+/// The one value that a statement answers, as text.
+pub(super) fn ask(url: &str, statement: &str) -> anyhow::Result<String> {
+    let mut psql = program("psql")?;
+    psql.args([
+        "-X",
+        "-q",
+        "-A",
+        "-t",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-c",
+        statement,
+    ]);
+    connect(&mut psql, url);
+    let output = psql.output().context("psql cannot be started")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("PostgreSQL refused {statement:?}: {}", said.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// One of the programs that come with a server.
+pub(super) fn program(name: &str) -> anyhow::Result<Command> {
+    let folder = folders()
+        .into_iter()
+        .find(|folder| folder.join(name).is_file())
+        .with_context(|| format!("{name} is not installed (Debian: postgresql)"))?;
+    Ok(Command::new(folder.join(name)))
+}
+
+/// Has a program connect to `url`. The password does not stand in the arguments, which everybody on
+/// the machine can read.
+pub(super) fn connect(command: &mut Command, url: &str) {
+    let (url, password) = without_password(url);
+    if let Some(password) = password {
+        command.env("PGPASSWORD", password);
+    }
+    command.arg(url);
+}
+
+/// An address without its password, and that.
+fn without_password(url: &str) -> (String, Option<String>) {
+    let parts = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (user, place) = rest.split_once('@')?;
+        let (user, password) = user.split_once(':')?;
+        Some((format!("{scheme}://{user}@{place}"), decoded(password)))
+    };
+    match parts() {
+        Some((url, password)) => (url, Some(password)),
+        None => (url.to_owned(), None),
+    }
+}
+
+/// A part of an address without its percent signs.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend(before.bytes());
+        let byte = after
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(b'%'));
+        rest = byte.map_or(after, |_| after.get(2..).unwrap_or_default());
+    }
+    bytes.extend(rest.bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The folder of `initdb` and `pg_ctl`.
 fn programs() -> Option<PathBuf> {
+    let holds = |folder: &Path, name: &str| folder.join(name).is_file();
+    folders()
+        .into_iter()
+        .find(|folder| holds(folder, "initdb") && holds(folder, "pg_ctl"))
+}
+
+/// Where the programs of a server may be: where Debian puts them, the newest first, or on the path.
+/// Not the other way round: Debian's wrappers on the path know its own clusters only.
+fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -105,11 +204,8 @@ fn programs() -> Option<PathBuf> {
         })
         .collect();
     debian.sort();
-    folders.extend(debian.into_iter().rev().map(|(_, folder)| folder));
-    let holds = |folder: &Path, name: &str| folder.join(name).is_file();
-    folders
-        .into_iter()
-        .find(|folder| holds(folder, "initdb") && holds(folder, "pg_ctl"))
+    let debian = debian.into_iter().rev().map(|(_, folder)| folder);
+    debian.chain(std::env::split_paths(&path)).collect()
 }
 
 /// The numbers of a user without rights, and of its group.
@@ -126,4 +222,22 @@ fn unprivileged() -> Option<(u32, u32)> {
             .map_while(|number| number.parse().ok());
         Some((numbers.next()?, numbers.next()?))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_does_not_stand_in_arguments() {
+        assert_eq!(
+            without_password("postgres://u:p%40ss%zz@h:5432/d?sslmode=disable"),
+            (
+                "postgres://u@h:5432/d?sslmode=disable".to_owned(),
+                Some("p@ss%zz".to_owned())
+            )
+        );
+        let plain = "postgres://u@h:5432/d";
+        assert_eq!(without_password(plain), (plain.to_owned(), None));
+    }
 }
