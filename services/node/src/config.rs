@@ -11,6 +11,7 @@ pub mod secret;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use coalition_ledger::money::Currency;
@@ -19,6 +20,7 @@ use coalition_rpc::auth::keys::KeySource;
 use coalition_rpc::limit::CALLS_MAX_DEFAULT;
 use coalition_rpc::server::CONNECTIONS_MAX_DEFAULT;
 use coalition_store::model::NetworkTerms;
+use coalition_store::open::{PoolSettings, READERS, UNITS};
 use coalition_store::poster::PosterSettings;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -37,6 +39,8 @@ pub const SWEEP_INTERVAL_S_DEFAULT: u32 = 60;
 
 /// Milliseconds that postings take before the log tells where the time went, unless configured.
 pub const SLOW_BATCH_MS_DEFAULT: u32 = 1_000;
+/// Milliseconds that a question waits for a connection to the database, unless configured.
+pub const READER_WAIT_MS_DEFAULT: u64 = 250;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -144,6 +148,14 @@ pub struct LimitsConfig {
     /// Milliseconds that postings take, made durable together, before the log tells where the time
     /// went.
     pub slow_batch_ms: u32,
+    /// Postings that may wait to be made durable; more are told to come back.
+    pub queue_calls: usize,
+    /// Connections to the database that answer questions, per process.
+    pub readers: u32,
+    /// How long a question waits for one of them, in milliseconds; then it is told to come back.
+    pub reader_wait_ms: u64,
+    /// Connections to the database that write, per process; on SQLite always one.
+    pub writers: u32,
     /// Seconds between two looks for points that fell due.
     pub sweep_interval_s: u32,
 }
@@ -228,6 +240,10 @@ impl Default for LimitsConfig {
             connections: CONNECTIONS_MAX_DEFAULT,
             batch_commands: PosterSettings::default().batch_commands,
             slow_batch_ms: SLOW_BATCH_MS_DEFAULT,
+            queue_calls: PosterSettings::default().queue_calls,
+            readers: READERS,
+            reader_wait_ms: READER_WAIT_MS_DEFAULT,
+            writers: UNITS,
             sweep_interval_s: SWEEP_INTERVAL_S_DEFAULT,
         }
     }
@@ -243,6 +259,17 @@ impl Config {
                 self.data_dir.join(DATABASE_FILE).display()
             ))
         })
+    }
+
+    /// How many connections to the database there are. At least one of each kind.
+    #[must_use]
+    pub fn pools(&self) -> PoolSettings {
+        PoolSettings {
+            units: self.limits.writers.max(1),
+            readers: self.limits.readers.max(1),
+            reader_timeout: Duration::from_millis(self.limits.reader_wait_ms),
+            ..PoolSettings::default()
+        }
     }
 
     /// Whether this is a production network.

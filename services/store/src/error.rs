@@ -8,7 +8,10 @@ pub enum StoreError {
     /// Somebody else wrote first: nothing of this unit of work is stored; run it again.
     #[error("another writer was first")]
     Conflict,
-    /// The database cannot be reached, or has no connection free in time; nothing is stored.
+    /// All connections were in use for longer than anybody should wait; nothing is stored.
+    #[error("all connections to the database are in use")]
+    Busy,
+    /// The database cannot be reached; nothing is stored.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),
     /// The connection was lost during the commit: stored or not, only a retry can tell.

@@ -11,6 +11,7 @@ impl StoreError {
     #[must_use]
     pub const fn class(&self) -> FailureClass {
         match self {
+            Self::Busy => FailureClass::Busy,
             Self::Conflict | Self::Unavailable(_) => FailureClass::TryAgain,
             Self::UnknownCommit(_) => FailureClass::Unknown,
             Self::Damaged(_) => FailureClass::Stopped,

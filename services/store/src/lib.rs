@@ -14,6 +14,7 @@ pub mod books;
 mod caught;
 pub mod clock;
 mod codec;
+mod door;
 pub mod error;
 mod failure;
 #[cfg(feature = "faults")]

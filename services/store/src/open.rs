@@ -9,6 +9,14 @@ use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
 use crate::traits::Store;
 
+/// Units that may be at work at a time, unless set otherwise.
+pub const UNITS: u32 = 4;
+/// Readers that may be at work at a time, unless set otherwise.
+pub const READERS: u32 = 8;
+/// How long a reader waits for a connection, unless set otherwise: a till that would wait longer
+/// asks again.
+pub const READER_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// How many connections a store keeps, and how long its callers wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
@@ -29,10 +37,10 @@ pub struct PoolSettings {
 impl Default for PoolSettings {
     fn default() -> Self {
         Self {
-            units: 4,
-            readers: 8,
+            units: UNITS,
+            readers: READERS,
             unit_timeout: Duration::from_secs(5),
-            reader_timeout: Duration::from_millis(250),
+            reader_timeout: READER_TIMEOUT,
             statement_timeout: Duration::from_mins(1),
             lock_timeout: Duration::from_secs(5),
         }

@@ -28,14 +28,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::caught::{caught, commit};
+use crate::door::Door;
 use crate::error::StoreError;
 use crate::traits::{Frame, Store, Unit, WindowLock};
 use prefetch::Wanted;
 pub use timings::SLOW_BATCHES;
 pub(crate) use timings::{Step, Timings};
 
-/// Calls that may wait for a batch; one more is told to come back.
-const QUEUE_CALLS: usize = 4_096;
+/// Calls that may wait for a batch, unless set otherwise; one more is told to come back.
+pub const QUEUE_CALLS: usize = 4_096;
 /// Most commands in one batch, unless set otherwise.
 pub const BATCH_COMMANDS: usize = 512;
 /// How long a batch takes before the log tells where the time went, unless set otherwise.
@@ -78,6 +79,8 @@ pub struct PosterSettings {
     pub batch_commands: usize,
     /// How long a batch takes before the log tells where the time went.
     pub slow_batch: Duration,
+    /// Calls that may wait for a batch; at least 1. One more is told to come back, at once.
+    pub queue_calls: usize,
 }
 
 impl Default for PosterSettings {
@@ -85,6 +88,7 @@ impl Default for PosterSettings {
         Self {
             batch_commands: BATCH_COMMANDS,
             slow_batch: SLOW_BATCH,
+            queue_calls: QUEUE_CALLS,
         }
     }
 }
@@ -103,6 +107,7 @@ pub struct Poster {
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
     closing: Arc<AtomicBool>,
     brake: Brake,
+    door: Arc<Door>,
 }
 
 /// What stops posting for good: pulled once the books are found damaged, by whoever finds it.
@@ -131,7 +136,7 @@ impl Poster {
         seed: [u8; 6],
         settings: PosterSettings,
     ) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE_CALLS);
+        let (queue, waiting) = mpsc::channel(settings.queue_calls.max(1));
         let brake = Brake(Arc::new(watch::Sender::new(false)));
         let worker = Worker {
             store,
@@ -147,6 +152,7 @@ impl Poster {
             worker: Arc::new(Mutex::new(Some(handle))),
             closing: Arc::new(AtomicBool::new(false)),
             brake,
+            door: Arc::new(Door::new("calls that wait to be posted")),
         }
     }
 
@@ -186,7 +192,10 @@ impl Poster {
                 answer,
             })
             .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => PostError::QueueFull,
+                mpsc::error::TrySendError::Full(_) => {
+                    self.door.turn_away();
+                    PostError::QueueFull
+                }
                 mpsc::error::TrySendError::Closed(_) => PostError::ShuttingDown,
             })?;
         decided.await.map_err(|_| PostError::ShuttingDown)?
@@ -307,7 +316,7 @@ impl Worker {
                     pause(attempt).await;
                     timings.lap(Step::Retry);
                 }
-                StoreError::Conflict | StoreError::Unavailable(_) => {
+                StoreError::Conflict | StoreError::Busy | StoreError::Unavailable(_) => {
                     return Err(PostError::Unavailable(Arc::new(error)));
                 }
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),

@@ -16,6 +16,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow
 use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::codec::{Cell, Columns, Mismatch, Rows, Type, row};
+use crate::door::Door;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
@@ -51,6 +52,8 @@ pub struct PostgresStore {
     pub(crate) begin_unit: Arc<str>,
     /// Units begun so far.
     begun: AtomicU32,
+    units_door: Door,
+    readers_door: Door,
 }
 
 impl PostgresStore {
@@ -116,11 +119,35 @@ impl PostgresStore {
             options,
             begin_unit: begin_unit.into(),
             begun: AtomicU32::new(0),
+            units_door: Door::new("units of work at a time"),
+            readers_door: Door::new("questions to the books at a time"),
         })
     }
 
-    async fn open(&self, pool: &PgPool, begin: Arc<str>) -> Result<PostgresSession, StoreError> {
-        let connection = pool.acquire().await.map_err(failure)?;
+    /// A connection out of a pool, once one is free.
+    async fn connection(
+        pool: &PgPool,
+        door: &Door,
+    ) -> Result<PoolConnection<Postgres>, StoreError> {
+        let passed = door.passed();
+        match pool.acquire().await {
+            Ok(connection) => {
+                door.pass();
+                Ok(connection)
+            }
+            // Where nobody got one meanwhile, it is not the crowd: there are none to be had.
+            Err(sqlx::Error::PoolTimedOut) if door.passed() != passed => {
+                door.turn_away();
+                Err(StoreError::Busy)
+            }
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn open(
+        connection: PoolConnection<Postgres>,
+        begin: Arc<str>,
+    ) -> Result<PostgresSession, StoreError> {
         let mut session = PostgresSession::new(connection);
         session.is_open = true;
         session.run(begin).await?;
@@ -146,17 +173,19 @@ impl Engine for PostgresStore {
             "{}select {lock}({WINDOW_LOCK_KEY}){discard}",
             self.begin_unit
         );
-        self.open(&self.units, begin.into()).await
+        let connection = Self::connection(&self.units, &self.units_door).await?;
+        Self::open(connection, begin.into()).await
     }
 
     async fn ask(&self) -> Result<PostgresSession, StoreError> {
-        let connection = self.readers.acquire().await.map_err(failure)?;
+        let connection = Self::connection(&self.readers, &self.readers_door).await?;
         Ok(PostgresSession::new(connection))
     }
 
     async fn snapshot(&self) -> Result<PostgresSession, StoreError> {
         let begin = "begin isolation level repeatable read read only";
-        self.open(&self.readers, begin.into()).await
+        let connection = Self::connection(&self.readers, &self.readers_door).await?;
+        Self::open(connection, begin.into()).await
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::codec::{Cell, Columns, Rows, row};
+use crate::door::Door;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
@@ -53,6 +54,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// How long a unit waits for the one before it.
     unit_timeout: Duration,
+    units_door: Door,
+    readers_door: Door,
     /// Held as long as the store is there: this process has the file.
     _lock: File,
 }
@@ -113,6 +116,8 @@ impl SqliteStore {
             writer,
             readers,
             unit_timeout: settings.unit_timeout,
+            units_door: Door::new("units of work at a time"),
+            readers_door: Door::new("questions to the books at a time"),
             _lock: lock,
         })
     }
@@ -122,9 +127,23 @@ impl SqliteStore {
         let writer = Arc::clone(&self.writer).lock_owned();
         // This bounds a wait for a turn, not a database future: nothing is under way yet.
         let writer = tokio::time::timeout(self.unit_timeout, writer).await;
-        let mut writer = writer.map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?;
+        let mut writer = writer.map_err(|_| {
+            self.units_door.turn_away();
+            StoreError::Busy
+        })?;
         writer.recover().await?;
         Ok(writer)
+    }
+
+    /// A connection that reads, once one is free.
+    async fn reading(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.readers.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => {
+                self.readers_door.turn_away();
+                StoreError::Busy
+            }
+            error => failure(error),
+        })
     }
 }
 
@@ -190,7 +209,7 @@ impl Engine for SqliteStore {
     }
 
     async fn ask(&self) -> Result<SqliteSession, StoreError> {
-        let connection = self.readers.acquire().await.map_err(failure)?;
+        let connection = self.reading().await?;
         Ok(SqliteSession::new(Handle::Reader {
             connection: Some(connection),
             is_open: false,
@@ -198,7 +217,7 @@ impl Engine for SqliteStore {
     }
 
     async fn snapshot(&self) -> Result<SqliteSession, StoreError> {
-        let connection = self.readers.acquire().await.map_err(failure)?;
+        let connection = self.reading().await?;
         let handle = Handle::Reader {
             connection: Some(connection),
             is_open: true,

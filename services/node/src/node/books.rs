@@ -11,7 +11,7 @@ use coalition_store::error::StoreError;
 use coalition_store::model::KeyFingerprint;
 use coalition_store::operations::Operations;
 use coalition_store::poster::{Poster, PosterSettings};
-use coalition_store::{PoolSettings, Store, SystemClock};
+use coalition_store::{Store, SystemClock};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ impl OpenBooks {
         let settings = PosterSettings {
             batch_commands: config.limits.batch_commands,
             slow_batch: Duration::from_millis(config.limits.slow_batch_ms.into()),
+            queue_calls: config.limits.queue_calls,
         };
         let poster = Poster::start(Arc::clone(&store), Arc::clone(&clock), posting, settings);
         let operations = Operations::new(
@@ -112,7 +113,7 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>
     if config.database_url.is_none() {
         make_data_dir(config)?;
     }
-    coalition_store::open(url.as_str(), &PoolSettings::default())
+    coalition_store::open(url.as_str(), &config.pools())
         .await
         .with_context(|| format!("cannot open the database {url}"))
 }
