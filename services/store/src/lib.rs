@@ -44,4 +44,5 @@ pub use error::StoreError;
 pub use open::{PoolSettings, open};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
+pub use store::WINDOW_LOG;
 pub use traits::{Frame, LotDemand, Reader, Scan, Store, Unit, WindowLock};

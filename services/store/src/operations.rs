@@ -18,11 +18,13 @@ use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::snapshot::{RequestRecord, Subject};
 use coalition_ledger::{Clock, Timestamp};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::caught::{Panic, commit};
 use crate::error::StoreError;
 use crate::poster::{PostError, Poster};
+use crate::store::{WINDOW_LOG, micros};
 use crate::traits::{Frame, Store, Unit, WindowLock};
 
 pub use coalition_ledger::failure::Objection;
@@ -149,18 +151,18 @@ impl Operations {
 
     async fn attempt<T, W: AsyncWork<T>>(&self, work: &W) -> Result<T, OperationError> {
         let (mut unit, frame) = self.store.begin(WindowLock::Exclusive).await?;
-        match work.run(self, unit.as_mut(), &frame).await {
-            Ok(done) => {
-                commit(unit).await?;
-                Ok(done)
-            }
+        let since = Instant::now();
+        let done = match work.run(self, unit.as_mut(), &frame).await {
+            Ok(done) => commit(unit).await.map(|()| done).map_err(Into::into),
             Err(error) => {
                 if let Err(second) = unit.rollback().await {
                     tracing::debug!(error = %second, "rolling back failed too");
                 }
                 Err(error)
             }
-        }
+        };
+        tracing::debug!(target: WINDOW_LOG, held_us = micros(since.elapsed()), "free");
+        done
     }
 }
 

@@ -1,7 +1,10 @@
 //! A store is an engine: what is said once for both.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use coalition_ledger::time::Timestamp;
+use tokio::time::Instant;
 
 use crate::codec::{Rows, registry};
 use crate::error::StoreError;
@@ -12,6 +15,15 @@ use crate::session::{Engine, Session, fetch_one};
 use crate::statements as sql;
 use crate::traits::{Frame, Reader, Scan, Store, Unit, WindowLock};
 use crate::unit::{Work, not_set_up};
+
+/// Under which target the log tells, at level debug, who waited how long for the open window: one
+/// line when a unit of work has it, and one when whoever had it alone gives it back.
+pub const WINDOW_LOG: &str = "coalition_store::window";
+
+/// A span in whole microseconds, for the log.
+pub(crate) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
 
 #[async_trait]
 impl<E: Engine> Store for E {
@@ -34,7 +46,14 @@ impl<E: Engine> Store for E {
     }
 
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError> {
+        let asked = Instant::now();
         let mut session = Engine::begin(self, lock).await?;
+        tracing::debug!(
+            target: WINDOW_LOG,
+            ?lock,
+            waited_us = micros(asked.elapsed()),
+            "held"
+        );
         // Read after the lock is held: what the last cut or change of the rulebook left.
         let frame = fetch_one(
             &mut session,
