@@ -27,6 +27,15 @@ pub const STREAMS_MAX_EDGE: u32 = 100;
 /// Streams that one connection of a gateway may have open.
 pub const STREAMS_MAX_WITHIN: u32 = 1_000;
 
+/// Streams that a client may reset before they were looked at, before its connection counts as abused
+/// (CVE-2023-44487): as many as it may have open, twice. One who drops all calls at once, as a till's
+/// server does that gives up, loses no others.
+pub const PENDING_RESETS_MAX_EDGE: usize = 2 * STREAMS_MAX_EDGE as usize;
+
+/// The same for a gateway, which passes on what all its clients drop: nothing that they can do may cut
+/// the connection that others share. The gateway bounds what each of them may drop.
+pub const PENDING_RESETS_MAX_WITHIN: usize = 10_000;
+
 /// Connections that a process holds, unless configured.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
 
@@ -48,6 +57,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerSettings {
     /// Streams that one connection may have open.
     pub streams_max: u32,
+    /// Streams that a peer may reset before they were looked at.
+    pub pending_resets_max: usize,
     /// Connections held at once; more are closed as they come.
     pub connections_max: usize,
     /// Time within which a connection has to begin as HTTP/2 does.
@@ -64,6 +75,7 @@ impl ServerSettings {
     pub fn edge() -> Self {
         Self {
             streams_max: STREAMS_MAX_EDGE,
+            pending_resets_max: PENDING_RESETS_MAX_EDGE,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             preface_timeout: PREFACE_TIMEOUT,
             connection_age_max: CONNECTION_AGE_MAX,
@@ -76,6 +88,7 @@ impl ServerSettings {
     pub fn within() -> Self {
         Self {
             streams_max: STREAMS_MAX_WITHIN,
+            pending_resets_max: PENDING_RESETS_MAX_WITHIN,
             ..Self::edge()
         }
     }

@@ -34,9 +34,6 @@ const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 /// Streams reset for errors of the peer before the connection is closed (CVE-2023-44487 and after).
 const ERROR_RESETS_MAX: usize = 1_024;
 
-/// Streams reset by the peer before they were accepted, before the connection is closed.
-const PENDING_RESETS_MAX: usize = 20;
-
 /// Silence after which the peer is asked whether it is still there, and how long it may take.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -68,7 +65,7 @@ where
         http.timer(TokioTimer::new())
             .max_concurrent_streams(settings.streams_max)
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
-            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .max_pending_accept_reset_streams(settings.pending_resets_max)
             .max_header_list_size(HEADERS_MAX_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
