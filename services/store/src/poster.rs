@@ -389,8 +389,8 @@ impl Worker {
         }
         let rulebook = Arc::clone(&self.rulebook);
         let setting = setting(frame, self.clock.now());
-        let mint = &mut self.mint;
-        decide_within(unit, &rulebook, &setting, mint, commands, timings).await
+        let (clock, mint) = (self.clock.as_ref(), &mut self.mint);
+        decide_within(unit, &rulebook, &setting, clock, mint, commands, timings).await
     }
 }
 
@@ -405,10 +405,15 @@ pub(crate) fn setting(frame: &Frame, system: Timestamp) -> Setting {
 }
 
 /// Fetches, decides and writes within a unit; whether there is anything to commit.
+///
+/// Ids are stamped once everything is fetched: then whatever another process wrote before, and this
+/// one saw, was stamped earlier, so that a member's transactions and lots ascend in the order in which
+/// they were decided, whichever processes decided them.
 pub(crate) async fn decide_within(
     unit: &mut dyn Unit,
     rulebook: &Rulebook,
     setting: &Setting,
+    clock: &dyn Clock,
     mint: &mut IdMint,
     commands: &[Command],
     timings: &mut Timings,
@@ -417,7 +422,11 @@ pub(crate) async fn decide_within(
     loop {
         let snapshot = prefetch::fetch(unit, rulebook, setting.now, commands, &wanted).await;
         timings.lap(Step::Fetch);
-        let applied = apply(rulebook, snapshot?, commands, setting, mint);
+        let stamped = Setting {
+            minted_at: clock.now(),
+            ..*setting
+        };
+        let applied = apply(rulebook, snapshot?, commands, &stamped, mint);
         timings.lap(Step::Decide);
         match applied {
             Ok(batch) => {

@@ -160,9 +160,11 @@ async fn sweep_within(
     setting.now = now;
     for _ in 0..LAST_MOMENT_BATCHES {
         let mut mint = operations.mint.lock().await;
+        let clock = operations.clock.as_ref();
         let timings = &mut Timings::start();
         let sweeps = sweeps(&due);
-        let swept = decide_within(unit, &rulebook, &setting, &mut mint, &sweeps, timings).await;
+        let mint = &mut mint;
+        let swept = decide_within(unit, &rulebook, &setting, clock, mint, &sweeps, timings).await;
         match swept {
             Ok((decisions, _)) => check_swept(&due, &decisions)?,
             // The sweep outside finds out whose it is.
