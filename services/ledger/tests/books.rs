@@ -8,6 +8,10 @@
 //! * [`extremes`]: the ends of every range, where nothing may panic.
 //! * [`regressions`]: what went wrong once.
 
+#[expect(
+    dead_code,
+    reason = "the end-to-end tests ask the model more than these"
+)]
 mod model;
 mod support;
 mod world;

@@ -6,8 +6,13 @@
 //! one of them has the domain wrong. What the domain leaves open, the model takes from the ledger's
 //! documents: how a check's amount is shared among slices, and that a member's due points are
 //! posted when a command reaches the member.
+//!
+//! The end-to-end tests (`tests/e2e/fire`) hold whole networks against the same model, so it stands
+//! alone: it uses nothing of the tests around it.
 
+#[path = "model/money.rs"]
 mod money;
+#[path = "model/undo.rs"]
 mod undo;
 
 use std::collections::BTreeMap;
@@ -19,15 +24,16 @@ use coalition_ledger::command::{
 use coalition_ledger::decision::Refusal;
 use coalition_ledger::ids::{AgreementId, MemberId, PartnerId, Party, TransactionId};
 use coalition_ledger::member::{Balance, MemberStatus, Totals, Upcoming};
-use coalition_ledger::money::Points;
+use coalition_ledger::money::{Currency, Points};
 use coalition_ledger::rulebook::{Partner, PartnerStatus};
-use coalition_ledger::time::Timestamp;
+use coalition_ledger::time::{MICROS_PER_DAY as DAY, Timestamp};
 use coalition_ledger::transaction::{Context, Decline, Kind};
+use rust_decimal::Decimal;
 
-use crate::support::network::Builder;
-use crate::support::{DAY, MINUTE};
 use money::Exact;
 pub(crate) use money::shared;
+
+const MINUTE: i64 = DAY / 24 / 60;
 
 /// What a caller is told, as far as the model says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +57,39 @@ pub(crate) struct Told {
     pub(crate) expired: i64,
     /// `None`: the model does not say.
     pub(crate) balance: Option<Balance>,
+    /// Of an earn, points that repaid a debt; of a return, points that became one.
+    pub(crate) debt: i64,
+    /// Of a return or refund, and of one declined for asking too much: points and amount that
+    /// remain of its original.
+    pub(crate) left: Option<(i64, i64)>,
+    /// The lots that an earn filled, a redemption drew on or a refund filled again, in this order.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Points of one lot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) issuer: Party,
+    pub(crate) points: i64,
+    pub(crate) expires_at: i64,
+}
+
+/// What a network consists of besides its members.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) face_values: Vec<(Currency, Decimal)>,
+    pub(crate) partners: Vec<Partner>,
+    pub(crate) agreements: Vec<Agreement>,
+}
+
+/// Who says whether a limit is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// The model's own sums.
+    Computed,
+    /// Whoever runs the model, because the order in which parties' sums moved is not known: this
+    /// command is over a limit, or not. Nobody is over a limit that does not exist.
+    Told(bool),
 }
 
 /// Points from one earn with one issuer.
@@ -199,6 +238,8 @@ enum Subject {
 enum Stop {
     Refused(Refusal),
     Declined(Decline, Option<Balance>),
+    /// Declined because no more than this remains of the original: points and amount.
+    TooMuch(Decline, (i64, i64)),
 }
 
 impl From<Refusal> for Stop {
@@ -221,6 +262,9 @@ enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) now: i64,
+    pub(crate) limits: Limits,
+    /// What the last command would have taken from the headroom of parties that have a limit.
+    pub(crate) asked: Vec<(Party, i128)>,
     exact: Exact,
     partners: Vec<Partner>,
     agreements: Vec<Agreement>,
@@ -234,12 +278,14 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(terms: &Builder, now: Timestamp) -> Self {
+    pub(crate) fn new(rules: Rules, now: Timestamp) -> Self {
         Self {
             now: now.micros(),
-            exact: Exact::new(&terms.face_values),
-            partners: terms.partners.clone(),
-            agreements: terms.agreements.clone(),
+            limits: Limits::Computed,
+            asked: Vec::new(),
+            exact: Exact::new(&rules.face_values),
+            partners: rules.partners,
+            agreements: rules.agreements,
             holders: BTreeMap::new(),
             accounts: BTreeMap::new(),
             flows: BTreeMap::new(),
@@ -266,6 +312,7 @@ impl Model {
 
     /// Decides one command.
     pub(crate) fn decide(&mut self, command: &Command) -> Answer {
+        self.asked.clear();
         if let Some((key, fingerprint)) = &command.request
             && let Some((seen, subject)) = self.requests.get(key)
         {
@@ -288,9 +335,10 @@ impl Model {
         };
         match outcome {
             Err(Stop::Refused(refusal)) => Answer::Refused(refusal),
-            Err(Stop::Declined(decline, balance)) => self.decline(command, decline, balance),
+            Err(Stop::Declined(decline, balance)) => self.decline(command, decline, balance, None),
+            Err(Stop::TooMuch(decline, left)) => self.decline(command, decline, None, Some(left)),
             Ok(Outcome::Unknown(key)) => {
-                let answer = self.decline(command, Decline::OriginalNotFound, None);
+                let answer = self.decline(command, Decline::OriginalNotFound, None, None);
                 let tombstone = Subject::Tombstone(self.records.len() - 1);
                 self.requests
                     .insert(key, (Fingerprint::default(), tombstone));
@@ -318,7 +366,13 @@ impl Model {
         }
     }
 
-    fn decline(&mut self, command: &Command, why: Decline, balance: Option<Balance>) -> Answer {
+    fn decline(
+        &mut self,
+        command: &Command,
+        why: Decline,
+        balance: Option<Balance>,
+        left: Option<(i64, i64)>,
+    ) -> Answer {
         let (kind, partner) = match &command.action {
             Action::Earn(c) => (Kind::Earn, c.partner),
             Action::ReturnEarn(c) => (Kind::ReturnEarn, c.partner),
@@ -330,12 +384,10 @@ impl Model {
             Action::Enroll(_) | Action::Sweep(_) => unreachable!("these are never declined"),
         };
         let told = Told {
-            kind,
             declined: Some(why),
-            points: 0,
-            forgiven: 0,
-            expired: 0,
             balance,
+            left,
+            ..quiet(kind)
         };
         self.remember(command, Subject::Record(self.records.len()));
         let record = Record {
@@ -476,6 +528,13 @@ impl Model {
                 *owed -= parcel.spent;
             }
         }
+        let parts = parcels.iter().map(|parcel| Part {
+            issuer: parcel.issuer,
+            points: parcel.issued,
+            expires_at: parcel.expires_at,
+        });
+        let parts = parts.collect();
+        let debt = parcels.iter().map(|parcel| parcel.spent).sum();
         let first = holder.parcels.len();
         let places = (first..first + parcels.len()).collect();
         holder.parcels.extend(parcels);
@@ -490,6 +549,8 @@ impl Model {
                 points,
                 expired,
                 balance: Some(balance),
+                debt,
+                parts,
                 ..quiet(Kind::Earn)
             },
             member: Some(earn.member),
@@ -576,6 +637,12 @@ impl Model {
 
         self.book(&moves);
         let holder = self.holders.get_mut(&redeem.member).expect("settled");
+        let part = |slice: &Slice| Part {
+            issuer: slice.issuer,
+            points: slice.points,
+            expires_at: holder.parcels[slice.parcel].expires_at,
+        };
+        let parts = slices.iter().map(part).collect();
         for slice in &slices {
             holder.parcels[slice.parcel].available -= slice.points;
             holder.parcels[slice.parcel].spent += slice.points;
@@ -590,6 +657,7 @@ impl Model {
             told: Told {
                 points,
                 balance: Some(balance),
+                parts,
                 ..quiet(Kind::Redeem)
             },
             member: Some(redeem.member),
@@ -626,7 +694,14 @@ impl Model {
         if fund.withdrawal {
             let funds = self.account(party, fund.currency.code()).funds;
             let headroom = own.and_then(|own| self.headroom(party, &own, &[]));
-            if funds < amount || headroom.is_some_and(|headroom| headroom < amount) {
+            self.asked.push((party, amount));
+            let beyond = match self.limits {
+                Limits::Computed => {
+                    funds < amount || headroom.is_some_and(|headroom| headroom < amount)
+                }
+                Limits::Told(beyond) => beyond,
+            };
+            if beyond {
                 return Err(Stop::Declined(Decline::FundsExceeded, None));
             }
         }
@@ -774,8 +849,9 @@ impl Model {
             .map_or(parcel.pinned, |pair| pair.id)
     }
 
-    fn breaks_a_limit(&self, moves: &[Move], issuers: &[Party]) -> bool {
-        issuers.iter().any(|issuer| {
+    fn breaks_a_limit(&mut self, moves: &[Move], issuers: &[Party]) -> bool {
+        let mut beyond = false;
+        for issuer in issuers {
             let own = issuer
                 .partner()
                 .and_then(|partner| self.own(partner, self.now));
@@ -783,11 +859,25 @@ impl Model {
                 own.as_ref()
                     .and_then(|own| self.headroom(*issuer, own, moves))
             };
-            match (headroom(&[]), headroom(moves)) {
-                (Some(before), Some(after)) => after < 0 && after < before,
-                _ => false,
+            if let (Some(before), Some(after)) = (headroom(&[]), headroom(moves))
+                && after < before
+            {
+                beyond |= after < 0;
+                if self.asked.iter().all(|(asked, _)| asked != issuer) {
+                    self.asked.push((*issuer, before - after));
+                }
             }
-        })
+        }
+        match self.limits {
+            Limits::Computed => beyond,
+            Limits::Told(beyond) => beyond && !self.asked.is_empty(),
+        }
+    }
+
+    /// What is left to a partner by its own agreement in force, if that has a limit.
+    pub(crate) fn room(&self, partner: PartnerId) -> Option<i128> {
+        let own = self.own(partner, self.now)?;
+        self.headroom(partner.into(), &own, &[])
     }
 
     /// What is left to a party that has a limit, once `moves` are booked.
@@ -858,6 +948,9 @@ fn quiet(kind: Kind) -> Told {
         forgiven: 0,
         expired: 0,
         balance: None,
+        debt: 0,
+        left: None,
+        parts: Vec::new(),
     }
 }
 

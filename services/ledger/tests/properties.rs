@@ -10,10 +10,10 @@ mod restoring;
 use coalition_ledger::decision::{Decision, Refusal};
 use coalition_ledger::ids::TransactionId;
 use coalition_ledger::member::MemberStatus;
-use coalition_ledger::transaction::{Open, Transaction};
+use coalition_ledger::transaction::{Decline, Kind, Open, Slice, Transaction};
 use proptest::prelude::*;
 
-use crate::model::{Answer, Model, Told, reversed_before_arrival};
+use crate::model::{Answer, Model, Part, Told, reversed_before_arrival};
 use crate::support::network::window;
 use crate::support::store::assert_same_rows;
 use crate::support::{Network, Thrift, member};
@@ -97,7 +97,7 @@ impl Run {
             clerk: Clerk::new(world.clone()),
             batched: Ledger::new(world, thrift),
             single: Ledger::new(world, Thrift::All),
-            model: Model::new(&world.terms, crate::support::START),
+            model: Model::new(world.terms.rules(), crate::support::START),
             windows: 1,
         };
         for opening in run.clerk.opening() {
@@ -239,8 +239,52 @@ fn answer(decision: &Decision, expected: &Answer) -> Answer {
                 forgiven: transaction.points_forgiven.get(),
                 expired: transaction.points_expired.get(),
                 balance: says_balance.then_some(transaction.balance),
+                debt: debt(transaction),
+                left: left(transaction),
+                parts: parts(transaction),
             };
             Answer::Recorded(told, *replayed)
         }
     }
+}
+
+/// Points that repaid a debt, or became one.
+fn debt(transaction: &Transaction) -> i64 {
+    let slices = match transaction.kind {
+        Kind::Earn => transaction.repaid(),
+        _ => transaction.indebted(),
+    };
+    Slice::sum(&slices).expect("in range").get()
+}
+
+/// What remains of the original, where the record is about that: of an earn points and amount, of a
+/// redemption points.
+fn left(transaction: &Transaction) -> Option<(i64, i64)> {
+    let Open { points, amount, .. } = transaction.open;
+    match (transaction.kind, transaction.declined) {
+        (Kind::ReturnEarn, None) | (_, Some(Decline::ReturnExceedsCheck)) => {
+            Some((points.get(), amount.get()))
+        }
+        (Kind::RefundRedemption, None) | (_, Some(Decline::RefundExceedsRedemption)) => {
+            Some((points.get(), 0))
+        }
+        _ => None,
+    }
+}
+
+/// The lots of an earn, a redemption or a refund.
+fn parts(transaction: &Transaction) -> Vec<Part> {
+    let slices = match transaction.kind {
+        Kind::Earn => transaction.issued(),
+        Kind::Redeem => transaction.spent(),
+        Kind::RefundRedemption => transaction.restored(),
+        _ => Vec::new(),
+    };
+    let slices = Slice::by_lot(slices).expect("in range");
+    let part = |slice: &Slice| Part {
+        issuer: slice.issuer,
+        points: slice.points.get(),
+        expires_at: slice.lot.expires_at.micros(),
+    };
+    slices.iter().map(part).collect()
 }

@@ -2,7 +2,7 @@
 
 use coalition_ledger::agreement::{ReturnPolicy, Trigger};
 use coalition_ledger::command::{
-    Command, Original, RefundRedemption, RequestKey, ReturnEarn, Reverse,
+    CheckKey, Command, Original, RefundRedemption, RequestKey, ReturnEarn, Reverse,
 };
 use coalition_ledger::decision::Refusal;
 use coalition_ledger::ids::PartnerId;
@@ -10,8 +10,8 @@ use coalition_ledger::transaction::{Decline, Kind};
 
 use super::money::{shared, shared_within};
 use super::{
-    Deed, Model, Outcome, Parcel, Quantity, Record, Stop, Subject, Told, check_key, empty_record,
-    quiet,
+    Deed, Model, Outcome, Parcel, Part, Quantity, Record, Stop, Subject, Told, check_key,
+    empty_record, quiet,
 };
 
 impl Model {
@@ -32,7 +32,8 @@ impl Model {
         }
         let returned = ret.returned.get();
         if returned > self.records[place].open_amount {
-            return Err(Stop::Declined(Decline::ReturnExceedsCheck, None));
+            let left = self.records[place].left();
+            return Err(Stop::TooMuch(Decline::ReturnExceedsCheck, left));
         }
         let told = self.take_back(place, returned)?;
         let record = empty_record(Kind::ReturnEarn, ret.partner.into());
@@ -55,7 +56,8 @@ impl Model {
         self.believed(refund.occurred_at)?;
         let points = refund.points.get();
         if points > self.records[place].open_points {
-            return Err(Stop::Declined(Decline::RefundExceedsRedemption, None));
+            let left = self.records[place].left();
+            return Err(Stop::TooMuch(Decline::RefundExceedsRedemption, left));
         }
         let told = self.give_back(place, points)?;
         let record = empty_record(Kind::RefundRedemption, refund.partner.into());
@@ -136,10 +138,12 @@ impl Model {
         let place = match original {
             Original::Transaction(id) => self.names.get(id).copied(),
             Original::Check(check_id) => {
-                let context = crate::support::commands::checked(check_id);
-                check_key(partner, kind, &context)
-                    .and_then(|key| self.checks.get(&key))
-                    .copied()
+                let key = CheckKey {
+                    partner,
+                    kind,
+                    check_id: check_id.clone(),
+                };
+                self.checks.get(&key).copied()
             }
             Original::Request(id) => {
                 let scope = command
@@ -239,6 +243,7 @@ impl Model {
             let (issuer, pinned) = (parcel.issuer, parcel.pinned);
             *holder.debts.entry(issuer).or_default() += taken.to_debt;
             told.points += taken.from_lot + taken.to_debt;
+            told.debt += taken.to_debt;
             told.forgiven += taken.forgiven;
             told.expired += taken.expired;
             whole.0.points += before.points;
@@ -251,6 +256,7 @@ impl Model {
         self.book(&moves);
         self.records[place].open_points = left;
         self.records[place].open_amount = remaining;
+        told.left = Some(self.records[place].left());
         told.balance = Some(self.holders[&member].balance());
         Ok(told)
     }
@@ -282,6 +288,13 @@ impl Model {
             let holder = self.holders.get_mut(&member).expect("settled");
             let parcel = &mut holder.parcels[slice.parcel];
             parcel.spent -= back;
+            if back > 0 {
+                told.parts.push(Part {
+                    issuer: parcel.issuer,
+                    points: back,
+                    expires_at: parcel.expires_at,
+                });
+            }
             if back > 0 && parcel.expires_at <= self.now {
                 parcel.expired += back;
                 told.expired += back;
@@ -293,12 +306,20 @@ impl Model {
         }
         self.book(&moves);
         self.records[place].open_points = after;
+        told.left = Some(self.records[place].left());
+        // Last consumed, first given back.
+        told.parts.reverse();
         told.balance = Some(self.holders[&member].balance());
         Ok(told)
     }
 }
 
 impl Record {
+    /// What remains of it: points and amount.
+    fn left(&self) -> (i64, i64) {
+        (self.open_points, self.open_amount)
+    }
+
     /// Whether there was something to undo and it is undone.
     fn is_used_up(&self) -> bool {
         match &self.deed {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::commands::{IntoAction, command, enroll, scope_of};
 use super::store::{MemoryStore, Thrift, Wanted};
 use super::words::{START, dec, posted};
+use crate::model::Rules;
 
 /// When the tests' ids are minted from, at first; ids take one more millisecond per attempt.
 const FIRST_MINT: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
@@ -90,6 +91,15 @@ impl Builder {
             terms,
         });
         self
+    }
+
+    /// The same for the model.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            face_values: self.face_values.clone(),
+            partners: self.partners.clone(),
+            agreements: self.agreements.clone(),
+        }
     }
 
     pub(crate) fn rulebook(&self) -> Rulebook {
