@@ -287,7 +287,7 @@ fn a_new_lot_is_not_spent_before_older_ones_that_were_not_fetched() {
     assert_eq!(lots, old[..2]);
 }
 
-/// Decision 8: points that come back rest in their own lots, beside the debt that they left; only new
+/// Decision 11: points that come back rest in their own lots, beside the debt that they left; only new
 /// points repay. What they do until they expire is spendable less the debt, which is nothing.
 #[test]
 fn points_given_back_beside_their_debt_expire_and_leave_the_debt() {
