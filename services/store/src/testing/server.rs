@@ -94,6 +94,9 @@ impl Server {
         kill(&children);
         let all = children.into_iter().chain([postmaster]);
         all.for_each(wait_until_gone);
+        // Where nobody buries the dead at once, the server that starts next takes a zombie for its
+        // living predecessor.
+        let _ = std::fs::remove_file(self.folder.join("data").join("postmaster.pid"));
     }
 
     /// Ends the process behind one connection to `database`, if there is one: the server then throws
