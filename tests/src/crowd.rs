@@ -368,7 +368,7 @@ impl Till {
         // What was done can be undone.
         match (&ask, &told) {
             (Ask::Earn(request), Told::Earned(_)) => {
-                self.earned.extend(check_of(request.context.as_ref()))
+                self.earned.extend(check_of(request.context.as_ref()));
             }
             (Ask::Redeem(request), Told::Redeemed(_)) => {
                 self.redeemed.extend(check_of(request.context.as_ref()));

@@ -115,10 +115,9 @@ impl EarnService for EarnApi {
         let (id, context) = (&message.request_id, message.context.as_ref());
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let action = command::return_earn(message, till)?;
-        let recorded = self
-            .post(asked, action)
-            .await
-            .map_err(|problem| problem.blame(ErrorReason::CurrencyMismatch, "returned.currency_code"))?;
+        let recorded = self.post(asked, action).await.map_err(|problem| {
+            problem.blame(ErrorReason::CurrencyMismatch, "returned.currency_code")
+        })?;
         Ok(Response::new(answer::return_earn(&recorded)?))
     }
 
@@ -130,10 +129,9 @@ impl EarnService for EarnApi {
         let (id, context) = (&message.request_id, message.context.as_ref());
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let action = command::reverse(message, till)?;
-        let recorded = self
-            .post(asked, action)
-            .await
-            .map_err(|problem| problem.blame(ErrorReason::InvalidArgument, "original_request_id"))?;
+        let recorded = self.post(asked, action).await.map_err(|problem| {
+            problem.blame(ErrorReason::InvalidArgument, "original_request_id")
+        })?;
         Ok(Response::new(answer::reverse(&recorded)?))
     }
 

@@ -389,12 +389,11 @@ impl Auditor {
             ("held", more.held, lot.held),
             ("expired", more.expired, lot.expired),
         ] {
-            match found.plus(more) {
-                Ok(expected) => self.compare(&place, what, &expected, &found),
-                Err(OutOfRange) => {
-                    let found = found.to_string();
-                    self.find(place.clone(), what, "within range".into(), found);
-                }
+            if let Ok(expected) = found.plus(more) {
+                self.compare(&place, what, &expected, &found);
+            } else {
+                let found = found.to_string();
+                self.find(place.clone(), what, "within range".into(), found);
             }
         }
     }

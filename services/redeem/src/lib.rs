@@ -86,10 +86,9 @@ impl RedeemService for RedeemApi {
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let member = self.member(command::payer(message)?).await?;
         let action = command::redeem(message, till, member)?;
-        let recorded = self
-            .post(asked, action)
-            .await
-            .map_err(|problem| problem.blame(ErrorReason::CurrencyMismatch, "check_total.currency_code"))?;
+        let recorded = self.post(asked, action).await.map_err(|problem| {
+            problem.blame(ErrorReason::CurrencyMismatch, "check_total.currency_code")
+        })?;
         let agreed = recorded.transaction.agreement;
         let rulebook = self.books.rulebook_with(agreed).await;
         let rulebook = rulebook.map_err(Problem::because)?;
@@ -117,10 +116,9 @@ impl RedeemService for RedeemApi {
         let (id, context) = (&message.request_id, message.context.as_ref());
         let (asked, till) = Till::of(&request, &message.partner_id, context, id)?;
         let action = command::reverse(message, till)?;
-        let recorded = self
-            .post(asked, action)
-            .await
-            .map_err(|problem| problem.blame(ErrorReason::InvalidArgument, "original_request_id"))?;
+        let recorded = self.post(asked, action).await.map_err(|problem| {
+            problem.blame(ErrorReason::InvalidArgument, "original_request_id")
+        })?;
         Ok(Response::new(answer::reverse(&recorded)?))
     }
 

@@ -199,6 +199,10 @@ impl<E: Engine> Engine for Faulty<E> {
         self.inner.migrate().await
     }
 
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.inner.check_schema().await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

@@ -165,6 +165,10 @@ impl<'a> World<'a> {
         format!("n-{}", self.count.fetch_add(1, Ordering::Relaxed))
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "requests are written where they are handed over"
+    )]
     fn base<M: Rpc + Message>(&self, caller: &Caller, message: M, renew: &'static [Renew]) -> Base {
         self.named(M::NAME, caller, &message, renew)
     }
@@ -207,7 +211,6 @@ impl<'a> World<'a> {
         match renew {
             R::Request => text("request_id", request_id()),
             R::Check if touched != "context" => text("context.check_id", self.next()),
-            R::Check => {}
             R::Earned => {
                 let request = EarnRequest {
                     partner_id: partner_id(&base.message),
@@ -241,20 +244,19 @@ impl<'a> World<'a> {
                 let ids = vec![Value::String(closed.window_id)];
                 put(to, "window_ids", Some(Value::List(ids)));
             }
-            R::ClosedWindow => {}
             R::Code => text("code", self.next()),
             R::Identifiers if touched != "identifiers" => {
                 for place in 0..2 {
                     text(&format!("identifiers[{place}].value"), self.next_card());
                 }
             }
-            R::Identifiers => {}
             R::Time if !touched.starts_with("time") => {
                 let now = self.network.viewer.ask(GetClockRequest {}).await.time;
                 let soon = later(&now.expect("a time"), 1);
                 put(to, "time.seconds", Some(Value::I64(soon.seconds)));
             }
-            R::Time => {}
+            // It is what the call is about.
+            R::Check | R::ClosedWindow | R::Identifiers | R::Time => {}
         }
     }
 

@@ -42,6 +42,9 @@ const TURNS_FULL: usize = 1_000;
 /// The variable that seeds what is random here.
 const SEED: &str = "COALITION_TEST_SEED";
 
+/// What is sent: its name, more headers, the body, and the codes that may answer it.
+type Framed<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<u8>, &'a [Code]);
+
 async fn requests_cut_off_and_with_bits_turned(network: &Network) {
     let schema = Schema::read();
     let oracle = Oracle::new(&schema.pool);
@@ -207,7 +210,7 @@ async fn row_38_row_39_row_63_frames_that_are_none(network: &Network) {
         let one = framed(0, good.len(), &good);
         let two = [one.clone(), framed(0, good.len(), &good)].concat();
         let huge = 2 * MESSAGE_MAX_BYTES as usize;
-        let inputs: [(&str, &[(&str, &str)], Vec<u8>, &[Code]); 14] = [
+        let inputs: [Framed; 14] = [
             (
                 "gzip said, plain sent",
                 gzip,

@@ -361,9 +361,9 @@ impl MemoryStore {
             .for_each(|transaction| auditor.transaction(transaction));
         self.lots.values().for_each(|(_, lot)| auditor.lot(lot));
         for disputed in auditor.disputed_lots() {
-            let row = self.lots.get(&disputed);
-            row.into_iter()
-                .for_each(|(_, lot)| auditor.disputed_lot(lot));
+            if let Some((_, lot)) = self.lots.get(&disputed) {
+                auditor.disputed_lot(lot);
+            }
         }
         self.members.values().for_each(|book| auditor.member(book));
         let debts = self
