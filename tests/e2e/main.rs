@@ -11,6 +11,7 @@ mod books;
 mod declines;
 mod demo;
 mod extremes;
+mod fire;
 mod golden;
 mod hostile;
 mod killed;

@@ -30,10 +30,10 @@ pub(crate) const COMMAND_MAX: Duration = Duration::from_mins(1);
 /// Longest until a service that came back is called again.
 const BACK_MAX: Duration = Duration::from_secs(20);
 
-const FACE_VALUES: &str = "COALITION_NETWORK_FACE_VALUES";
+pub(crate) const FACE_VALUES: &str = "COALITION_NETWORK_FACE_VALUES";
 
 /// A cent a point in euros; in dollars half a cent, as the small journal has it.
-const FACE_VALUES_SET: &str = "{EUR = \"0.01\", USD = \"0.005\"}";
+pub(crate) const FACE_VALUES_SET: &str = "{EUR = \"0.01\", USD = \"0.005\"}";
 
 /// A network of five processes.
 pub(crate) struct Split {

@@ -410,6 +410,11 @@ impl Network {
         self.database.sql(statement).await
     }
 
+    /// The names and numbers that a query answers, behind the network's back.
+    pub async fn numbers(&self, query: &str) -> Vec<(String, i64)> {
+        self.database.numbers(query).await
+    }
+
     /// The single number that a query answers, behind the network's back.
     pub async fn number(&self, query: &str) -> i64 {
         self.database.number(query).await
@@ -423,13 +428,18 @@ pub struct Door<'a> {
 }
 
 impl Door<'_> {
+    /// Somebody with a token, who calls here.
+    pub fn caller(&self, request: &TokenRequest) -> Caller {
+        Caller::new(
+            self.channel.clone(),
+            Some(&mint(&self.network.key, request)),
+        )
+    }
+
     /// A till of this partner, which calls here.
     pub fn till(&self, partner: &str) -> Caller {
         let request = TokenRequest::till(partner_id(partner), format!("till of {partner}"));
-        Caller::new(
-            self.channel.clone(),
-            Some(&mint(&self.network.key, &request)),
-        )
+        self.caller(&request)
     }
 }
 
