@@ -155,9 +155,9 @@ impl Scene {
 
     async fn end(self, what: &str) {
         let failures = self.crowd.failures(0);
-        let posted = self.crowd.posted();
         self.crowd.assert_remembered(0).await;
         let records = self.crowd.end().await;
+        let posted = records.iter().filter(|record| record.is_posted()).count();
         let tries: usize = records.iter().map(|record| record.failures.len()).sum();
         self.fleet.stop().await;
         self.network.stop().await;

@@ -96,7 +96,10 @@ impl Server {
         all.for_each(wait_until_gone);
         // Where nobody buries the dead at once, the server that starts next takes a zombie for its
         // living predecessor.
-        let _ = std::fs::remove_file(self.folder.join("data").join("postmaster.pid"));
+        let socket = self.folder.join(format!(".s.PGSQL.{}.lock", self.port));
+        for lock in [self.folder.join("data").join("postmaster.pid"), socket] {
+            let _ = std::fs::remove_file(lock);
+        }
     }
 
     /// Ends the process behind one connection to `database`, if there is one: the server then throws
