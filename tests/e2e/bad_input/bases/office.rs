@@ -4,8 +4,8 @@ use coalition_proto::partner::terms::Preset;
 use coalition_proto::partner::{
     AcceptAgreementRequest, Bilateral, CreatePartnerRequest, GetPartnerRequest, Leg, LegBasis,
     LegParty, LegRounding, LegTrigger, ListAgreementsRequest, ListPartnersRequest, PartyRole,
-    Prepaid, ProposeAgreementRequest, ReturnPolicy, SettleAtRedemption, Terms, get_partner_request,
-    leg_party,
+    Prepaid, ProposeAgreementRequest, ReturnPolicy, SettleAtIssue, SettleAtRedemption, Terms,
+    get_partner_request, leg_party,
 };
 use coalition_proto::settlement::{
     ComputeSettlementRequest, CutWindowRequest, FundingDirection, GetHeadroomRequest,
@@ -235,7 +235,9 @@ impl World<'_> {
             effective_at: Some(later(&time(START), 86_400)),
             terms: Some(self.whole_terms()),
         };
+        // A pair's legs apply to redemptions alone: presets that write others are for one partner.
         let with = |preset: Preset| ProposeAgreementRequest {
+            counterparty_id: String::new(),
             terms: Some(Terms {
                 preset: Some(preset),
                 ..terms::bare("EUR")
@@ -251,11 +253,11 @@ impl World<'_> {
                 &["terms.settle_at_redemption"][..],
             ),
             (
-                Preset::Bilateral(Bilateral {
-                    price_per_point: rate(),
-                    fee_per_point: rate(),
+                Preset::SettleAtIssue(SettleAtIssue {
+                    issue_price_per_point: rate(),
+                    reimbursement_per_point: rate(),
                 }),
-                &["terms.bilateral"],
+                &["terms.settle_at_issue"],
             ),
             (
                 Preset::Prepaid(Prepaid {
@@ -317,7 +319,11 @@ impl World<'_> {
                 leg(role(PartyRole::Redeemer), named.clone()),
                 leg(named, role(PartyRole::Operator)),
             ],
-            ..terms::settle_at_issue("EUR", "0.01", "0.008")
+            preset: Some(Preset::Bilateral(Bilateral {
+                price_per_point: "0.01".to_owned(),
+                fee_per_point: "0.002".to_owned(),
+            })),
+            ..terms::bare("EUR")
         }
     }
 }
