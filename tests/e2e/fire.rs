@@ -64,7 +64,7 @@ use self::world::World;
 /// How long the clients fire, unless asked for more.
 const SHORT: Duration = Duration::from_secs(10);
 /// How long with `COALITION_TEST_FULL=1`.
-const FULL: Duration = Duration::from_secs(120);
+const FULL: Duration = Duration::from_mins(2);
 
 /// Whether every test has its full length.
 pub(crate) fn full() -> bool {
@@ -113,9 +113,10 @@ fn under_fire(name: &str, setting: impl Future<Output = Option<Setting>>) {
         let books = books::Books::read(&setting).await;
         books.check(&setting, &world, &shots).await;
         let ordered = order::of(&setting, &world, &books, &shots).await;
-        agreement::check(&setting, &world, &books, &shots, &ordered).await;
+        agreement::check(&setting, &world, &books, &shots, &ordered);
         let repeated = clients::repeat(&world, &shots, seed).await;
         setting.network.assert_books_balance().await;
+        assert_eq!(deadlocks(&setting).await, 0, "rows are taken in one order");
         let logs = setting.stop().await;
         let waits = waits::of(&logs);
         crate::told(&format!(
@@ -126,4 +127,15 @@ fn under_fire(name: &str, setting: impl Future<Output = Option<Setting>>) {
         ));
         waits.assert();
     });
+}
+
+/// How often PostgreSQL had to choose between two that waited for each other.
+async fn deadlocks(setting: &Setting) -> i64 {
+    match setting.network.engine {
+        Engine::Sqlite => 0,
+        Engine::Postgres => {
+            let count = "select deadlocks from pg_stat_database where datname = current_database()";
+            setting.network.number(count).await
+        }
+    }
 }

@@ -77,8 +77,8 @@ impl Door {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_is_one_line_a_second() {
+    #[test]
+    fn a_flood_is_one_line_a_second() {
         let door = Door::new("calls");
         let start = Instant::now();
         assert_eq!(door.due(start), Some(1), "the first is told at once");

@@ -432,7 +432,7 @@ pub(crate) async fn decide_within(
             Ok(batch) => {
                 let writes = !batch.effects.is_empty();
                 if writes {
-                    let written = persist::write(unit, setting, &batch.effects).await;
+                    let written = persist::write(unit, setting, batch.effects).await;
                     timings.lap(Step::Write);
                     written?;
                 }

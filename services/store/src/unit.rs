@@ -4,7 +4,8 @@
 //! one before it, and the member's row names the last, so that a member's history can be read
 //! latest first without an index that every posting would have to pay for. A unit learns the end of
 //! a member's chain with the member's row, links new transactions to it, and moves it with the row;
-//! what is left to move at the commit (declines change no sums) moves there, under the same version.
+//! what is left to move at the commit moves there, under the same version. Batches leave nothing: they
+//! write the row of every member who has a new transaction, declined or not, all in one order.
 //! Likewise the span of a window's ids: the first unit in a window writes where it begins.
 
 use std::collections::{BTreeMap, HashMap};

@@ -22,7 +22,7 @@ use super::world::{World, instant};
 const DAYS_TAKE_US: u64 = 3_000_000;
 
 /// Runs the model, and holds every answer against it.
-pub(crate) async fn check(
+pub(crate) fn check(
     setting: &Setting,
     world: &World,
     books: &Books,

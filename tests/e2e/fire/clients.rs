@@ -172,14 +172,14 @@ impl<'a> Field<'a> {
         let (own, other) = (self.currency(shop), self.other_currency(shop));
         let occurred_us = self.occurred(rng);
         let draft = match rng.u8(0..100) {
-            0..28 => memory.earning(rng, shop, own, occurred_us),
-            28..47 => memory.redeeming(rng, shop, own),
+            0..28 => Some(memory.earning(rng, shop, own, occurred_us)),
+            28..47 => Some(memory.redeeming(rng, shop, own)),
             47..57 => memory.returning(rng, |shop| self.currency(shop)),
             57..66 => memory.refunding(rng),
             66..72 => memory.reversing(rng),
-            72..75 => memory.reversing_a_ghost(rng, shop),
+            72..75 => Some(memory.reversing_a_ghost(rng, shop)),
             75..77 => memory.the_ghost_itself(rng, |shop| self.currency(shop)),
-            77..83 => self.funding(rng, shop),
+            77..83 => Some(self.funding(rng, shop)),
             83..86 => {
                 let card = memory.card(rng);
                 Some(enrolling(rng, &card))
@@ -189,26 +189,20 @@ impl<'a> Field<'a> {
             94..96 => memory.same_check(rng, |shop| self.currency(shop)),
             96..97 => {
                 let mut draft = memory.earning(rng, shop, other, None);
-                if let Some(draft) = &mut draft {
-                    draft.aim = Aim::WrongCurrency;
-                }
-                draft
+                draft.aim = Aim::WrongCurrency;
+                Some(draft)
             }
             97..98 => {
                 let days = if rng.bool() { 30 } else { -30 };
                 let at = self.clock.load(Ordering::Relaxed) + days * MICROS_PER_DAY;
                 let mut draft = memory.earning(rng, shop, own, Some(at));
-                if let Some(draft) = &mut draft {
-                    draft.aim = Aim::FarOff;
-                }
-                draft
+                draft.aim = Aim::FarOff;
+                Some(draft)
             }
-            98..99 => memory.a_stranger(rng, shop, own),
+            98..99 => Some(memory.a_stranger(rng, shop, own)),
             _ => memory.of_the_wrong_kind(rng),
         };
-        draft
-            .or_else(|| memory.earning(rng, shop, own, None))
-            .expect("there are members")
+        draft.unwrap_or_else(|| memory.earning(rng, shop, own, None))
     }
 
     fn currency(&self, shop: usize) -> &'static str {
@@ -229,7 +223,7 @@ impl<'a> Field<'a> {
         (rng.u8(0..10) == 0).then(|| now - rng.i64(0..MICROS_PER_DAY))
     }
 
-    fn funding(&self, rng: &mut Rng, shop: usize) -> Option<Draft> {
+    fn funding(&self, rng: &mut Rng, shop: usize) -> Draft {
         let direction = if rng.u8(0..4) == 0 {
             FundingDirection::Withdrawal
         } else {
@@ -243,7 +237,7 @@ impl<'a> Field<'a> {
             amount: Some(money(self.currency(shop), rng.i64(100..1_500))),
             direction: direction.into(),
         };
-        Some(plain(shop, Call::Fund(call), None))
+        plain(shop, Call::Fund(call), None)
     }
 }
 

@@ -161,9 +161,9 @@ impl Hall<'_> {
             .till(&self.cafe.id)
     }
 
-    fn earning(&self, rng: &mut Rng, check: String) -> EarnRequest {
+    fn earning(&self, rng: &mut Rng, check: &str) -> EarnRequest {
         let member = &self.members[rng.usize(0..self.members.len())];
-        self.cafe.earning(member, &check, 10)
+        self.cafe.earning(member, check, 10)
     }
 
     /// One who does not wait.
@@ -179,7 +179,7 @@ impl Hall<'_> {
                 0 => {
                     let room = share() - left.len();
                     let requests = (0..BURST.min(room))
-                        .map(|n| self.earning(&mut rng, format!("{check}-{n}")))
+                        .map(|n| self.earning(&mut rng, &format!("{check}-{n}")))
                         .collect();
                     left.extend(self.drop_together(&till, &mut rng, requests).await);
                 }
@@ -187,26 +187,26 @@ impl Hall<'_> {
                 1 => {
                     let room = share() - left.len();
                     let requests = (0..BURST.min(room))
-                        .map(|n| self.earning(&mut rng, format!("{check}-{n}")))
+                        .map(|n| self.earning(&mut rng, &format!("{check}-{n}")))
                         .collect();
                     let own = self.till(caller);
                     left.extend(self.drop_together(&own, &mut rng, requests).await);
                 }
                 2..14 => {
-                    let request = self.earning(&mut rng, check);
+                    let request = self.earning(&mut rng, &check);
                     let span = Duration::from_millis(rng.u64(TOO_SHORT_MS));
                     let told = self.with_deadline(&clockless, &till, &request, span).await;
                     assert_eq!(told, None, "no time was left: {request:?}");
                     left.push(Left { request, told });
                 }
                 14..26 => {
-                    let request = self.earning(&mut rng, check);
+                    let request = self.earning(&mut rng, &check);
                     let span = Duration::from_millis(rng.u64(SHORT_MS));
                     let told = self.with_deadline(&clockless, &till, &request, span).await;
                     left.push(Left { request, told });
                 }
                 _ => {
-                    let request = self.earning(&mut rng, check);
+                    let request = self.earning(&mut rng, &check);
                     left.extend(self.drop_together(&till, &mut rng, vec![request]).await);
                 }
             }

@@ -78,7 +78,7 @@ impl Memory {
         shop: usize,
         currency: &str,
         occurred_us: Option<i64>,
-    ) -> Option<Draft> {
+    ) -> Draft {
         let member = self.member(rng).clone();
         let check = self.number();
         let gross = rng.i64(1..300);
@@ -108,15 +108,10 @@ impl Memory {
             }),
             ..earn::EarnRequest::default()
         };
-        Some(plain(shop, Call::Earn(call), Some(member.id)))
+        plain(shop, Call::Earn(call), Some(member.id))
     }
 
-    pub(super) fn redeeming(
-        &mut self,
-        rng: &mut Rng,
-        shop: usize,
-        currency: &str,
-    ) -> Option<Draft> {
+    pub(super) fn redeeming(&mut self, rng: &mut Rng, shop: usize, currency: &str) -> Draft {
         let member = self.member(rng).clone();
         let check = self.number();
         let points = match rng.u8(0..12) {
@@ -136,7 +131,7 @@ impl Memory {
             check_total: total,
             ..redeem::RedeemRequest::default()
         };
-        Some(plain(shop, Call::Redeem(call), Some(member.id)))
+        plain(shop, Call::Redeem(call), Some(member.id))
     }
 
     pub(super) fn returning(
@@ -217,7 +212,7 @@ impl Memory {
     }
 
     /// Reverses what was never sent.
-    pub(super) fn reversing_a_ghost(&mut self, rng: &mut Rng, shop: usize) -> Option<Draft> {
+    pub(super) fn reversing_a_ghost(&mut self, rng: &mut Rng, shop: usize) -> Draft {
         let ghost = new_id(rng);
         remember(&mut self.ghosts, (shop, ghost.clone()));
         let call = if rng.bool() {
@@ -225,7 +220,7 @@ impl Memory {
         } else {
             reverse_redeem(rng, ghost)
         };
-        Some(plain(shop, call, None))
+        plain(shop, call, None)
     }
 
     /// What was reversed before it was sent, sent after all.
@@ -235,7 +230,7 @@ impl Memory {
         currency: impl Fn(usize) -> &'static str,
     ) -> Option<Draft> {
         let (shop, ghost) = one_of(rng, &self.ghosts)?.clone();
-        let mut draft = self.earning(rng, shop, currency(shop), None)?;
+        let mut draft = self.earning(rng, shop, currency(shop), None);
         if let Call::Earn(call) = &mut draft.call {
             call.request_id = ghost;
         }
@@ -269,14 +264,14 @@ impl Memory {
     ) -> Option<Draft> {
         if rng.bool() {
             let done = one_of(rng, &self.earned)?.clone();
-            let mut draft = self.earning(rng, done.shop, currency(done.shop), None)?;
+            let mut draft = self.earning(rng, done.shop, currency(done.shop), None);
             if let Call::Earn(call) = &mut draft.call {
                 call.context.as_mut()?.check_id = done.check;
             }
             Some(draft)
         } else {
             let done = one_of(rng, &self.redeemed)?.clone();
-            let mut draft = self.redeeming(rng, done.shop, currency(done.shop))?;
+            let mut draft = self.redeeming(rng, done.shop, currency(done.shop));
             if let Call::Redeem(call) = &mut draft.call {
                 call.context.as_mut()?.check_id = done.check;
             }
@@ -284,12 +279,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn a_stranger(
-        &mut self,
-        rng: &mut Rng,
-        shop: usize,
-        currency: &str,
-    ) -> Option<Draft> {
+    pub(super) fn a_stranger(&mut self, rng: &mut Rng, shop: usize, currency: &str) -> Draft {
         let check = format!("never-{}", self.number());
         let call = if rng.bool() {
             Call::ReturnEarn(earn::ReturnEarnRequest {
@@ -308,7 +298,7 @@ impl Memory {
         };
         let mut draft = plain(shop, call, None);
         draft.aim = Aim::Stranger;
-        Some(draft)
+        draft
     }
 
     pub(super) fn of_the_wrong_kind(&mut self, rng: &mut Rng) -> Option<Draft> {

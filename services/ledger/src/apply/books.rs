@@ -417,6 +417,12 @@ impl<'a> Books<'a> {
             .filter(|id| self.snapshot.members.contains_key(id));
         let book = member.and_then(|id| self.snapshot.members.get(&id));
         let balance = book.map(MemberBook::balance).unwrap_or_default();
+        // No sum changes, but the member's history does: the row that guards it is written.
+        if let Some(book) = book
+            && !self.new_members.contains(&book.id)
+        {
+            self.changed_members.entry(book.id).or_insert(book.version);
+        }
         let transaction = Transaction {
             id: TransactionId::from_uuid(self.mint()),
             kind,

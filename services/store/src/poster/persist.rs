@@ -1,4 +1,8 @@
-//! Writing what a batch changed: the contended rows last.
+//! Writing what a batch changed: the contended rows last, and all rows in one order.
+//!
+//! Two processes may want the same rows at once. Whoever takes them in the same order waits for the
+//! other at most; otherwise each may hold what the other waits for, which PostgreSQL finds out only
+//! after a second, while everybody else waits for the two.
 
 use coalition_ledger::apply::Setting;
 use coalition_ledger::snapshot::Effects;
@@ -11,9 +15,15 @@ use crate::traits::Unit;
 pub(crate) async fn write(
     unit: &mut dyn Unit,
     setting: &Setting,
-    effects: &Effects,
+    effects: Effects,
 ) -> Result<(), StoreError> {
-    let e = effects;
+    let mut e = effects;
+    e.requests.sort_unstable_by_key(|row| row.key);
+    e.released_checks.sort_unstable();
+    e.checks
+        .sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    e.identifiers
+        .sort_unstable_by_key(|row| row.identifier.hash);
     if !e.requests.is_empty() {
         unit.insert_requests(&e.requests).await?;
     }
