@@ -7,6 +7,7 @@
 mod batch;
 mod fixtures;
 mod positions;
+mod posting;
 mod questions;
 mod registry;
 mod scans;
@@ -68,6 +69,9 @@ on_both_engines! {
         a_floor_holds_for_a_position_that_never_moved
         credits_count_where_they_may
         two_units_cannot_use_the_same_headroom;
+    posting:
+        a_limit_shrinks_command_by_command
+        a_balance_shrinks_command_by_command;
     windows:
         a_cut_closes_one_window_and_opens_the_next
         a_window_is_cut_once

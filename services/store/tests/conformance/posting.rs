@@ -1,0 +1,154 @@
+//! The poster on a real engine: within one batch, each command sees what the ones before it left.
+
+use std::sync::Arc;
+
+use coalition_ledger::agreement::{Terms, settle_at_issue};
+use coalition_ledger::command::{Action, CheckAmounts, Command, Earn, Enroll, Redeem, RequestKey};
+use coalition_ledger::decision::Decision;
+use coalition_ledger::ids::{MemberId, PartnerId, Party};
+use coalition_ledger::money::{Currency, Micros, Minor, Points};
+use coalition_ledger::transaction::{Context, Decline};
+use coalition_ledger::{Clock, Timestamp};
+use coalition_store::model::{AgreementRow, AgreementState};
+use coalition_store::poster::{Poster, PosterSettings};
+use coalition_store::testing::TestDb;
+use rust_decimal::Decimal;
+
+use crate::fixtures::*;
+
+/// A clock that stands still.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        day(10)
+    }
+}
+
+fn poster(db: &TestDb) -> Poster {
+    let settings = PosterSettings::default();
+    Poster::start(Arc::clone(&db.store), Arc::new(Still), *b"poster", settings)
+}
+
+/// A partner that issues a point per euro and pays a euro for each.
+async fn trading(db: &TestDb, code: &str, limit: Option<Micros>) -> PartnerId {
+    let row = partner(code);
+    let terms = Terms {
+        points_per_unit: Decimal::ONE,
+        limit,
+        legs: settle_at_issue(Decimal::ONE, Decimal::ONE),
+        ..terms()
+    };
+    let proposed = AgreementRow {
+        terms,
+        ..agreement(row.id, 1)
+    };
+    let accepted = AgreementRow {
+        state: AgreementState::Accepted,
+        accepter: Some("taker".to_owned()),
+        accepted_at: Some(day(1)),
+        ..proposed.clone()
+    };
+    let mut unit = unit(db).await;
+    unit.insert_partner(&row).await.expect("registers");
+    unit.insert_agreement(&proposed).await.expect("proposes");
+    unit.accept_agreement(&accepted).await.expect("accepts");
+    commit(unit).await;
+    row.id
+}
+
+fn command(action: Action) -> Command {
+    let (id, scope) = (id(), id());
+    let fingerprint = *id.as_bytes();
+    Command {
+        request: Some((RequestKey { id, scope }, fingerprint)),
+        action,
+    }
+}
+
+/// A check of so many euros.
+fn earn(partner: PartnerId, member: MemberId, euros: i64) -> Command {
+    command(Action::Earn(Earn {
+        partner,
+        member,
+        amounts: CheckAmounts {
+            gross: Minor::new(euros * 100),
+            ..CheckAmounts::default()
+        },
+        currency: Currency::EUR,
+        occurred_at: None,
+        context: Context::default(),
+    }))
+}
+
+fn redeem(partner: PartnerId, member: MemberId, points: i64) -> Command {
+    command(Action::Redeem(Redeem {
+        partner,
+        member,
+        points: Points::new(points),
+        check_total: None,
+        occurred_at: None,
+        context: Context::default(),
+    }))
+}
+
+async fn enroll(poster: &Poster) -> MemberId {
+    let enroll = Enroll {
+        member: member_id(),
+        identifiers: Vec::new(),
+    };
+    match poster.post(command(Action::Enroll(enroll))).await {
+        Ok(Decision::Enrolled { member, .. }) => member,
+        other => panic!("not enrolled: {other:?}"),
+    }
+}
+
+/// Posts a batch: per command, why it was declined (if it was), and what is available then.
+async fn outcomes(poster: &Poster, batch: Vec<Command>) -> Vec<(Option<Decline>, i64)> {
+    let decisions = poster.post_all(batch).await.expect("decides");
+    let outcome = |decision: Decision| match decision {
+        Decision::Recorded { transaction, .. } => {
+            let available = transaction.balance.totals.available;
+            (transaction.declined, available.get())
+        }
+        other => panic!("not recorded: {other:?}"),
+    };
+    decisions.into_iter().map(outcome).collect()
+}
+
+pub(crate) async fn a_limit_shrinks_command_by_command(db: &TestDb) {
+    let limit = Micros::new(100_000_000);
+    let issuer = trading(db, "issuer", Some(limit)).await;
+    let poster = poster(db);
+    let member = enroll(&poster).await;
+    let charges = |euros: &[i64]| euros.iter().map(|e| earn(issuer, member, *e)).collect();
+    let exceeded = Some(Decline::LimitExceeded);
+
+    let first = outcomes(&poster, charges(&[60, 60, 120])).await;
+    assert_eq!(first, [(None, 60), (exceeded, 60), (exceeded, 60)]);
+    // To the cent, and not a cent further.
+    let second = outcomes(&poster, charges(&[41, 40, 1])).await;
+    assert_eq!(second, [(exceeded, 60), (None, 100), (exceeded, 100)]);
+
+    poster.shut_down().await;
+    let party = Some(Party::Partner(issuer));
+    let positions = db.store.reader().positions(party).await.expect("reads");
+    let debits: Vec<Micros> = positions.iter().map(|(_, own)| own.debits).collect();
+    assert_eq!(debits, [limit]);
+}
+
+pub(crate) async fn a_balance_shrinks_command_by_command(db: &TestDb) {
+    let shop = trading(db, "shop", None).await;
+    let poster = poster(db);
+    let member = enroll(&poster).await;
+    let earned = outcomes(&poster, vec![earn(shop, member, 100)]).await;
+    assert_eq!(earned, [(None, 100)]);
+
+    let batch = [70, 70, 30, 1].map(|points| redeem(shop, member, points));
+    let spent = outcomes(&poster, batch.to_vec()).await;
+    let short = Some(Decline::InsufficientPoints);
+    assert_eq!(spent, [(None, 30), (short, 30), (None, 0), (short, 0)]);
+
+    poster.shut_down().await;
+    assert_eq!(fetched(db, member).await.totals.available, points(0));
+}
