@@ -1,7 +1,8 @@
 //! Finding out what a batch needs, and fetching it in a handful of statements.
 //!
 //! The order matters: requests and checks lead to originals, originals to members, members to
-//! lots, lots to the issuers whose limits bind. A statement whose set is empty is left out, so that
+//! lots, lots to the issuers whose limits bind. What a member's version guards is read after the
+//! member's row. A statement whose set is empty is left out, so that
 //! a batch of plain earns runs on requests, checks and members alone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -65,6 +66,7 @@ pub(crate) async fn fetch(
     let mut snapshot = Snapshot::default();
     let originals = fetch_records(unit, &keys, &mut snapshot).await?;
     let books = fetch_members(unit, &keys, &originals, &mut snapshot).await?;
+    fetch_what_remains(unit, &originals, &mut snapshot).await?;
     fetch_lots(unit, &keys, now, wanted, &originals, books, &mut snapshot).await?;
     fetch_positions(unit, rulebook, now, &keys, wanted, &mut snapshot).await?;
     Ok(snapshot)
@@ -112,20 +114,44 @@ async fn fetch_records(
             .identifiers
             .extend(unit.identifiers(&hashes).await?);
     }
-    let mut ids: Vec<_> = replays.union(&originals).copied().collect();
+    let ids = replays.union(&originals).copied().collect();
+    fetch_transactions(unit, ids, snapshot).await?;
+    Ok(originals)
+}
+
+/// Transactions, and what undid them: that is the answer to undoing them again.
+async fn fetch_transactions(
+    unit: &mut dyn Unit,
+    mut ids: Vec<TransactionId>,
+    snapshot: &mut Snapshot,
+) -> Result<(), StoreError> {
     while !ids.is_empty() {
         let found = unit.transactions(&ids).await?;
-        // What undid an original by reference is the answer to undoing it again.
         ids = found
             .iter()
             .filter_map(|transaction| transaction.open.reversed_by)
             .collect();
-        ids.retain(|id| !snapshot.transactions.contains_key(id));
         snapshot
             .transactions
             .extend(found.into_iter().map(|found| (found.id, found)));
+        ids.retain(|id| !snapshot.transactions.contains_key(id));
     }
-    Ok(originals)
+    Ok(())
+}
+
+/// What remains of originals, again: it was read before the members' versions, which guard it. Read
+/// after them, whoever changes it meanwhile moves a version on, and this batch is refused.
+async fn fetch_what_remains(
+    unit: &mut dyn Unit,
+    originals: &BTreeSet<TransactionId>,
+    snapshot: &mut Snapshot,
+) -> Result<(), StoreError> {
+    let may_change = |id: &&TransactionId| {
+        let found = snapshot.transactions.get(*id);
+        found.is_some_and(|found| found.member.is_some() && found.declined.is_none())
+    };
+    let ids = originals.iter().filter(may_change).copied().collect();
+    fetch_transactions(unit, ids, snapshot).await
 }
 
 async fn fetch_members(
