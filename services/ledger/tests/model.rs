@@ -252,8 +252,9 @@ enum Outcome {
     Posted(Record),
     /// A record of before is the answer.
     Again(usize),
-    /// Declined, and the request that it names will be refused should it still arrive.
-    Unknown(RequestKey),
+    /// Declined, and the request that it names, in either scope, will be refused should it still
+    /// arrive.
+    Unknown(Vec<RequestKey>),
     Enrolled(MemberId),
     Swept(Option<Told>),
 }
@@ -267,7 +268,7 @@ pub(crate) struct Model {
     pub(crate) asked: Vec<(Party, i128)>,
     exact: Exact,
     partners: Vec<Partner>,
-    agreements: Vec<Agreement>,
+    pub(crate) agreements: Vec<Agreement>,
     pub(crate) holders: BTreeMap<MemberId, Holder>,
     pub(crate) accounts: BTreeMap<(Party, &'static str), Account>,
     pub(crate) flows: BTreeMap<(Party, Party, &'static str), i128>,
@@ -337,11 +338,13 @@ impl Model {
             Err(Stop::Refused(refusal)) => Answer::Refused(refusal),
             Err(Stop::Declined(decline, balance)) => self.decline(command, decline, balance, None),
             Err(Stop::TooMuch(decline, left)) => self.decline(command, decline, None, Some(left)),
-            Ok(Outcome::Unknown(key)) => {
+            Ok(Outcome::Unknown(names)) => {
                 let answer = self.decline(command, Decline::OriginalNotFound, None, None);
                 let tombstone = Subject::Tombstone(self.records.len() - 1);
-                self.requests
-                    .insert(key, (Fingerprint::default(), tombstone));
+                for name in names {
+                    self.requests
+                        .insert(name, (Fingerprint::default(), tombstone));
+                }
                 answer
             }
             Ok(Outcome::Posted(record)) => {
@@ -366,7 +369,8 @@ impl Model {
         }
     }
 
-    fn decline(
+    /// Records a decline, whether or not the model itself would say so.
+    pub(crate) fn decline(
         &mut self,
         command: &Command,
         why: Decline,

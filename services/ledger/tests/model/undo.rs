@@ -77,15 +77,18 @@ impl Model {
         let Some((own, _)) = command.request else {
             return Err(Refusal::UnknownOriginal.into());
         };
-        let key = RequestKey {
-            id: reverse.original_request,
-            scope: own.scope,
-        };
-        if key == own {
+        // The partner's own request, or one of whoever asks: an operator may undo both.
+        let mut scopes = vec![reverse.partner.uuid(), own.scope];
+        scopes.dedup();
+        let id = reverse.original_request;
+        let names = scopes.into_iter().map(|scope| RequestKey { id, scope });
+        let names: Vec<RequestKey> = names.collect();
+        if names.contains(&own) {
             return Err(Refusal::WrongKind.into());
         }
-        let place = match self.requests.get(&key).map(|(_, subject)| *subject) {
-            None => return Ok(Outcome::Unknown(key)),
+        let known = names.iter().find_map(|name| self.requests.get(name));
+        let place = match known.map(|(_, subject)| *subject) {
+            None => return Ok(Outcome::Unknown(names)),
             Some(Subject::Tombstone(place)) => return Ok(Outcome::Again(place)),
             Some(Subject::Member(_)) => return Err(Refusal::WrongKind.into()),
             Some(Subject::Record(place)) => place,
