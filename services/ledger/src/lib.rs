@@ -22,6 +22,8 @@ pub mod leg;
 pub mod member;
 pub mod money;
 pub mod netting;
+#[cfg(feature = "testing")]
+pub mod planted;
 pub mod rulebook;
 pub mod snapshot;
 pub mod split;
