@@ -152,9 +152,16 @@ impl<'a> History<'a> {
             .enumerate()
             .map(|(n, row)| (row.id, n))
             .collect();
+        // Requests are written in the order of their keys, transactions in that of the commands. What
+        // left no transaction of this batch, an enrolment say, came before what needed it.
+        let mut records: Vec<_> = commit.wrote.requests.iter().collect();
+        records.sort_by_key(|record| {
+            let subject = TransactionId::from_uuid(record.subject_id);
+            places.get(&subject).map(|place| place + 1)
+        });
         let mut deeds = Vec::new();
         let mut done = 0;
-        for record in &commit.wrote.requests {
+        for record in records {
             let Some(asked) = self.desk.place((record.key, record.fingerprint)) else {
                 continue;
             };
