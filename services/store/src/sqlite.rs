@@ -56,8 +56,8 @@ pub struct SqliteStore {
     unit_timeout: Duration,
     units_door: Door,
     readers_door: Door,
-    /// Held as long as the store is there: this process has the file.
-    _lock: File,
+    /// Held until the store is closed: this process has the file.
+    lock: File,
 }
 
 /// The one connection that writes.
@@ -118,7 +118,7 @@ impl SqliteStore {
             unit_timeout: settings.unit_timeout,
             units_door: Door::new("units of work at a time"),
             readers_door: Door::new("questions to the books at a time"),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -247,6 +247,11 @@ impl Engine for SqliteStore {
             && let Err(error) = connection.close().await
         {
             tracing::warn!(%error, "the database was not closed cleanly");
+        }
+        // By word, not by closing the file: a process that another thread is just starting holds a
+        // copy of it until its program begins.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the database is still locked");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Processes that end from one moment to the next, at a call of the poster to its database: this
 //! test program itself, started once more for each.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use coalition_store::faults::{self, Fault, Faults, Kind, When};
@@ -60,13 +61,13 @@ async fn abort_at_each_call(engine: Engine) {
                 .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
                 .env(ORDERS, orders)
                 .env("RUST_BACKTRACE", "0")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            let status = child.status().await.expect("it runs");
+                .stdin(Stdio::null());
+            let child = child.output().await.expect("it runs");
             assert_eq!(
-                std::os::unix::process::ExitStatusExt::signal(&status),
+                child.status.signal(),
                 Some(6),
-                "{at}"
+                "{at}: {}",
+                String::from_utf8_lossy(&child.stderr)
             );
 
             walk.open().await;
