@@ -184,6 +184,10 @@ impl Poster {
         if self.closing.load(Ordering::Acquire) {
             return Err(PostError::ShuttingDown);
         }
+        if commands.is_empty() {
+            // Which would be the word that nothing follows.
+            return Ok(Vec::new());
+        }
         let (answer, decided) = oneshot::channel();
         self.queue
             .try_send(Job {
