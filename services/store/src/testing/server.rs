@@ -21,7 +21,7 @@ trap '' INT TERM HUP
 bin=$1 home=$2 port=$3
 start() {
     "$bin/pg_ctl" -D "$home/data" -l "$home/server.log" -w -t 60 \
-        -o "-h 127.0.0.1 -p $port -k $home -c max_connections=200 -c shared_buffers=128MB" \
+        -o "-h 127.0.0.1 -p $port -k $home -c max_connections=500 -c shared_buffers=128MB" \
         start >"$home/start.log" 2>&1 &&
     echo ready || { cat "$home"/*.log >&2; echo failed; }
 }
