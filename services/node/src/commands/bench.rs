@@ -5,15 +5,17 @@
 //! same gateway in the same run, because absolute figures of shared machines drift.
 //!
 //! Without a subcommand the bars are measured: [`bars`] says what they are and what must be reached,
-//! [`plan`] measures them. [`yardstick`], [`growth`], [`latency`] and [`memory`] each look closer at
-//! one question. What they share: [`ground`] has databases, [`postgres`] starts a server where one
+//! [`plan`] measures them. [`yardstick`], [`growth`], [`latency`], [`memory`] and [`anatomy`] each look
+//! closer at one question. What they share: [`ground`] has databases, [`postgres`] starts a server where one
 //! is installed, [`process`] runs nodes, [`furnish`] takes in who uses them, [`load`] makes calls,
 //! [`fill`] and [`stock`] make books of a size. Deliberately absent: anything but the public
 //! interface and what the system says of a process or a file, except for filling books, which goes
 //! past the sockets, not past the ledger.
 
+mod anatomy;
 mod bars;
 mod chart;
+mod cores;
 mod fill;
 mod furnish;
 mod ground;
@@ -53,6 +55,7 @@ Examples:
   coalition bench growth --svg growth.svg
   coalition bench latency
   coalition bench memory
+  coalition bench anatomy
 
 A machine that does nothing else gives the steadiest figures. PostgreSQL is measured on the database
 that is named, or on a server of its own where one is installed.";
@@ -81,6 +84,8 @@ pub enum Look {
     Latency(latency::Args),
     /// Whether the memory of a node under load stays where it is
     Memory(memory::Args),
+    /// Where the time of a durable earn goes: steps of a batch, and whose the cores are
+    Anatomy(anatomy::Args),
 }
 
 /// Which bars, and how thoroughly.
@@ -191,6 +196,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
         Some(Look::Growth(args)) => Box::pin(growth::run(args, config)).await,
         Some(Look::Latency(args)) => Box::pin(latency::run(args, config)).await,
         Some(Look::Memory(args)) => Box::pin(memory::run(args, config)).await,
+        Some(Look::Anatomy(args)) => Box::pin(anatomy::run(args, config)).await,
     }
 }
 

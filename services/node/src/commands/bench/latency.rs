@@ -27,7 +27,7 @@ use super::load::{Seen, closed_loop, open_loop};
 use super::machine::Machine;
 use super::process::{Node, Setup};
 use super::stock::{IN_FLIGHT, Stock};
-use super::{server_log, wal};
+use super::{cores, server_log, wal};
 use crate::Config;
 
 /// Partners that load is spread over.
@@ -180,10 +180,12 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         args.seconds
     ));
     let watch = (engine == Engine::Sqlite).then(|| wal::Watch::begin(&setup.database_file()));
-    let stolen = Stolen::now();
+    let cores = cores::Machine::now();
     let mut seen = Seen::default();
     let latency = open_loop(&earns, rate, measured, &mut seen).await?;
-    let stolen_percent = stolen.zip(Stolen::now()).map(|(a, b)| a.percent_until(b));
+    let stolen_percent = cores
+        .zip(cores::Machine::now())
+        .map(|(before, after)| before.percent_stolen_until(after));
     let started = seen.started.unwrap_or_else(Instant::now);
     let since = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
     let start = SystemClock
@@ -243,42 +245,6 @@ fn gathered(calls: impl Iterator<Item = Slow>, worst: usize) -> Vec<Slow> {
     }
     all.truncate(worst);
     all
-}
-
-/// Time of the machine's cores, in ticks.
-#[derive(Clone, Copy, Debug)]
-struct Stolen {
-    stolen: u64,
-    all: u64,
-}
-
-impl Stolen {
-    fn now() -> Option<Self> {
-        Self::read(&std::fs::read_to_string("/proc/stat").ok()?)
-    }
-
-    /// See proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal, and two that are
-    /// part of the first.
-    fn read(text: &str) -> Option<Self> {
-        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-        let ticks: Vec<u64> = line
-            .split_whitespace()
-            .map_while(|ticks| ticks.parse().ok())
-            .take(8)
-            .collect();
-        Some(Self {
-            stolen: *ticks.get(7)?,
-            all: ticks.iter().sum(),
-        })
-    }
-
-    fn percent_until(self, later: Self) -> f64 {
-        let stolen = later.stolen.saturating_sub(self.stolen);
-        super::stock::ratio(
-            stolen.saturating_mul(100),
-            later.all.saturating_sub(self.all),
-        )
-    }
 }
 
 fn shown_on_screen(report: &Report) -> String {
@@ -351,17 +317,4 @@ fn shown_on_screen(report: &Report) -> String {
     }
     said.push_str(&report.machine.to_string());
     said
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stolen_time_is_a_part_of_all() {
-        let before = Stolen::read("cpu  10 0 10 70 0 0 0 10 0 0\ncpu0 1 1\n").unwrap();
-        let after = Stolen::read("cpu  20 0 20 130 0 0 0 30 5 0\n").unwrap();
-        assert!((before.percent_until(after) - 20.0).abs() < 1e-9);
-        assert!(Stolen::read("cpu  1 2 3\n").is_none());
-    }
 }

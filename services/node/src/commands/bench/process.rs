@@ -224,7 +224,12 @@ impl Node {
     }
 
     fn status(&self, name: &str) -> anyhow::Result<f64> {
-        status(self.child.id().context("the node has ended")?, name)
+        status(self.id()?, name)
+    }
+
+    /// The id of its process.
+    pub(super) fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the node has ended")
     }
 
     /// Stops it as an operator does, and waits for its end.

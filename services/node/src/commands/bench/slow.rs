@@ -47,7 +47,7 @@ impl Spent {
 }
 
 /// A batch that took long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SlowBatch {
     /// When it was durable, in microseconds since 1970.
     pub(super) ended: i64,

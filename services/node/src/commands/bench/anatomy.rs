@@ -1,0 +1,321 @@
+//! `coalition bench anatomy`: where the time of a durable earn goes.
+//!
+//! Two questions of one run. How a batch spends its time: the node tells of each ([`super::slow`]).
+//! And whose the cores are meanwhile: what the system has counted for each process ([`super::cores`]),
+//! beside what an empty call through the same gateway takes of them.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use coalition_ledger::Clock as _;
+use coalition_store::SystemClock;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde::Serialize;
+
+use super::bars::{Engine, shown};
+use super::cores::{Cores, Spent};
+use super::furnish::Empty;
+use super::ground::{Ground, interruptible};
+use super::load::{Caller, Measured, closed_loop};
+use super::machine::Machine;
+use super::process::{Node, Setup};
+use super::slow::SlowBatch;
+use super::stock::{IN_FLIGHT, Stock};
+use crate::Config;
+
+/// Partners that load is spread over.
+const PARTNERS: usize = 100;
+
+const EXAMPLES: &str = "\
+Examples:
+  coalition bench anatomy                        ten seconds on each engine
+  coalition bench anatomy --engine sqlite --in-flight 512
+  coalition bench anatomy --json
+
+The first table says how batches spend their time, one after the other: \"between\" is what is left
+of the time, in which the posting of this node waited for calls. The second says whose the cores
+were: what is left is idle, or waited for the disk.";
+
+/// How long, how much, and where.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// Measure on this engine only; may be given more than once
+    #[arg(long, value_name = "sqlite|postgres", hide_possible_values = true)]
+    pub engine: Vec<Engine>,
+    /// How long it is measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Calls at once
+    #[arg(long, value_name = "COUNT", default_value_t = IN_FLIGHT, value_parser = in_flight)]
+    pub in_flight: usize,
+    /// How many members the load is spread over
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub members: u32,
+    /// Postings that are stored before
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    pub stored: u64,
+}
+
+fn in_flight(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=4_096) => Ok(count),
+        _ => Err("1 to 4096 calls".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    in_flight: usize,
+    engines: Vec<Anatomy>,
+}
+
+/// What an earn is made of on one engine.
+#[derive(Serialize)]
+struct Anatomy {
+    engine: Engine,
+    earns_per_s: f64,
+    empty_calls_per_s: f64,
+    batches: usize,
+    commands_per_batch: f64,
+    steps: Vec<Step>,
+    cores: Vec<Share>,
+}
+
+/// A step of a batch, on average.
+#[derive(Serialize)]
+struct Step {
+    #[serde(rename = "step")]
+    name: &'static str,
+    us_per_batch: f64,
+    us_per_earn: f64,
+    percent_of_time: f64,
+}
+
+/// What somebody had of the cores.
+#[derive(Serialize)]
+struct Share {
+    who: &'static str,
+    core_us_per_earn: f64,
+    percent_of_cores: f64,
+    core_us_per_empty_call: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+///
+/// A node cannot be started, or calls fail under load.
+pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
+    let wanted = if args.engine.is_empty() {
+        Engine::ALL.to_vec()
+    } else {
+        args.engine.clone()
+    };
+    let ground = Ground::open(&config, wanted.contains(&Engine::Postgres))?;
+    let mut report = Report {
+        machine: Machine::this(args.seconds, args.members as usize),
+        in_flight: args.in_flight,
+        engines: Vec::new(),
+    };
+    let engines = ground.engines(&wanted);
+    let measured = interruptible(async {
+        for engine in engines {
+            let anatomy = Box::pin(measure(&ground, engine, &args)).await?;
+            report.engines.push(anatomy);
+        }
+        Ok(())
+    })
+    .await;
+    ground.progress.finish_and_clear();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", shown_on_screen(&report));
+    }
+    measured?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result<Anatomy> {
+    let measured = Duration::from_secs(args.seconds);
+    let mut stock = Stock::found(ground, engine, PARTNERS, args.members as usize).await?;
+    stock.fill_to(ground, args.stored).await?;
+    let setup = Setup {
+        // Of every batch.
+        slow_batch_ms: Some(0),
+        ..stock.setup.clone()
+    };
+    let node = Node::start(&setup).await?;
+    let earns = stock
+        .town
+        .through(&node.client(args.in_flight)?)
+        .earns(PARTNERS, args.members as usize)?;
+    let empty = Empty(node.client(args.in_flight)?);
+    ground.now(format!("{engine}: empty calls"));
+    let (empty, empty_cores) = watched(&node, &empty, args.in_flight, measured / 2).await?;
+    ground.now(format!("{engine}: earns"));
+    let began = SystemClock.now().micros();
+    let (earn, cores) = watched(&node, &earns, args.in_flight, measured).await?;
+    let batches = node.slow_batches();
+    node.stop().await?;
+    let batches: Vec<SlowBatch> = batches
+        .into_iter()
+        .filter(|batch| batch.ended >= began)
+        .collect();
+    Ok(Anatomy {
+        engine,
+        earns_per_s: earn.rate(),
+        empty_calls_per_s: empty.rate(),
+        batches: batches.len(),
+        commands_per_batch: per(
+            batches.iter().map(|batch| batch.commands).sum(),
+            batches.len() as u64,
+        ),
+        steps: steps(&batches, earn.made, cores.wall()),
+        cores: shares(&cores, earn.made, &empty_cores, empty.made),
+    })
+}
+
+/// Calls, and whose the cores were meanwhile, warm-up included.
+async fn watched(
+    node: &Node,
+    caller: &impl Caller,
+    in_flight: usize,
+    measured: Duration,
+) -> anyhow::Result<(Measured, Spent)> {
+    let before = Cores::now(node.id()?)?;
+    let calls = closed_loop(caller, in_flight, measured).await?;
+    Ok((calls, before.spent_until(&Cores::now(node.id()?)?)))
+}
+
+/// How much of one there is per one of the other.
+fn per(of: u64, to: u64) -> f64 {
+    super::stock::ratio(of, to)
+}
+
+fn steps(batches: &[SlowBatch], earns: u64, wall: Duration) -> Vec<Step> {
+    let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+    let step = |name, spent: u64| Step {
+        name,
+        us_per_batch: per(spent, batches.len() as u64),
+        us_per_earn: per(spent, earns),
+        percent_of_time: per(spent.saturating_mul(100), wall),
+    };
+    let mut steps: Vec<Step> = Vec::new();
+    for (place, (name, _)) in SlowBatch::default().spent.steps().into_iter().enumerate() {
+        let spent = batches.iter().map(|batch| batch.spent.steps()[place].1);
+        steps.push(step(name, spent.sum()));
+    }
+    let busy: u64 = batches.iter().map(SlowBatch::own).sum();
+    steps.push(step("between", wall.saturating_sub(busy)));
+    steps
+}
+
+fn shares(earn: &Spent, earns: u64, empty: &Spent, calls: u64) -> Vec<Share> {
+    earn.by_whom()
+        .into_iter()
+        .zip(empty.by_whom())
+        .map(|((who, spent), (_, spent_on_empty))| Share {
+            who,
+            core_us_per_earn: per(spent, earns),
+            percent_of_cores: per(spent.saturating_mul(100), earn.all()),
+            core_us_per_empty_call: per(spent_on_empty, calls),
+        })
+        .collect()
+}
+
+fn shown_on_screen(report: &Report) -> String {
+    let table = |header: &[&str]| {
+        let mut table = Table::new();
+        if std::io::stdout().is_terminal() {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        table
+            .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
+            .set_header(header);
+        table
+    };
+    let right = |mut table: Table, first: usize| {
+        for column in table.column_iter_mut().skip(first) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    };
+    let mut text = Vec::new();
+    for anatomy in &report.engines {
+        text.push(format!(
+            "{}: {:.0} earns a second, {:.0} empty calls a second (a ratio of {:.2}); {} in flight; \
+             {} batches of {:.0} earns",
+            anatomy.engine,
+            anatomy.earns_per_s,
+            anatomy.empty_calls_per_s,
+            anatomy.earns_per_s / anatomy.empty_calls_per_s.max(f64::EPSILON),
+            report.in_flight,
+            anatomy.batches,
+            anatomy.commands_per_batch,
+        ));
+        let mut steps = table(&["step of a batch", "µs a batch", "µs an earn", "of the time"]);
+        for step in &anatomy.steps {
+            steps.add_row([
+                step.name.to_owned(),
+                shown(step.us_per_batch),
+                shown(step.us_per_earn),
+                format!("{:.0} %", step.percent_of_time),
+            ]);
+        }
+        text.push(right(steps, 1).to_string());
+        let mut cores = table(&[
+            "whose the cores were",
+            "core-µs an earn",
+            "of the cores",
+            "core-µs an empty call",
+        ]);
+        for share in &anatomy.cores {
+            cores.add_row([
+                share.who.to_owned(),
+                shown(share.core_us_per_earn),
+                format!("{:.0} %", share.percent_of_cores),
+                shown(share.core_us_per_empty_call),
+            ]);
+        }
+        text.push(right(cores, 1).to_string());
+    }
+    text.push(report.machine.to_string());
+    text.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slow::Spent;
+    use super::*;
+
+    #[test]
+    fn the_steps_of_all_batches_fill_the_time() {
+        let batch = |write, commit| SlowBatch {
+            commands: 50,
+            spent: Spent {
+                write,
+                commit,
+                ..Spent::default()
+            },
+            ..SlowBatch::default()
+        };
+        let batches = [batch(2_000, 1_000), batch(4_000, 3_000)];
+        let steps = steps(&batches, 100, Duration::from_millis(20));
+        let of = |name| {
+            let step = steps.iter().find(|step| step.name == name).unwrap();
+            (step.us_per_batch, step.us_per_earn, step.percent_of_time)
+        };
+        assert_eq!(of("write"), (3_000.0, 60.0, 30.0));
+        assert_eq!(of("commit"), (2_000.0, 40.0, 20.0));
+        assert_eq!(of("between"), (5_000.0, 100.0, 50.0));
+        let all: f64 = steps.iter().map(|step| step.percent_of_time).sum();
+        assert!((all - 100.0).abs() < 1e-9);
+    }
+}
