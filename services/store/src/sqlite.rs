@@ -3,8 +3,10 @@
 //! Sets of rows go in as `values`, in chunks of a few sizes so that every text stays prepared. One
 //! connection writes, so that a unit holds the open window by being the one at work, shared or not;
 //! a few others read, each from the snapshot that WAL gives it. Every commit is synced. One process
-//! has the file, by a lock beside it: the connection that writes must be the only one. Compare with
-//! [`crate::postgres`].
+//! has the file, by a lock beside it: the connection that writes must be the only one. [`checkpoint`]
+//! keeps the log short. Compare with [`crate::postgres`].
+
+mod checkpoint;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use crate::open::PoolSettings;
 use crate::session::{Engine, Read, Session};
 use crate::statements::{self as sql, CHUNK_ROWS, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
+use checkpoint::{Checkpoints, Tally};
 
 /// Statements that a connection keeps prepared: all there are, in all sizes, and room.
 const PREPARED_STATEMENTS: usize = 512;
@@ -37,9 +40,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: u32 = 64 * 1024;
 /// Pages of the file that each reader keeps in memory, in KiB.
 const READER_CACHE_KIB: u32 = 8 * 1024;
-/// Pages that gather in the log before they are copied to their places: each is then copied once
-/// for many commits.
-const CHECKPOINT_PAGES: u32 = 4_000;
+/// Pages in the log at which a commit copies them to their places, should [`checkpoint`] have fallen
+/// behind.
+const CHECKPOINT_PAGES: u32 = 64_000;
 /// What the log is cut to after a checkpoint, in bytes.
 const LOG_LIMIT_BYTES: u32 = 64 * 1024 * 1024;
 /// Rows that wait between SQLite's thread and ours.
@@ -51,6 +54,7 @@ row!(SqliteRow);
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Arc<Mutex<Writer>>,
+    checkpoints: Checkpoints,
     readers: SqlitePool,
     /// How long a unit waits for the one before it.
     unit_timeout: Duration,
@@ -69,6 +73,9 @@ struct Writer {
     /// Whether a transaction may be open on it that nobody holds any more.
     is_open: bool,
     is_closed: bool,
+    /// Rows that the transaction under way has written.
+    rows: u64,
+    tally: Tally,
 }
 
 impl SqliteStore {
@@ -96,6 +103,7 @@ impl SqliteStore {
         let writing = options
             .clone()
             .pragma("cache_size", cache(WRITER_CACHE_KIB));
+        let copying = options.clone();
         let reading = options
             .pragma("cache_size", cache(READER_CACHE_KIB))
             .pragma("query_only", "on");
@@ -110,10 +118,15 @@ impl SqliteStore {
             options: writing,
             is_open: false,
             is_closed: false,
+            rows: 0,
+            tally: Tally::default(),
         };
+        let due = writer.tally.due();
         let writer = Arc::new(Mutex::new(writer));
+        let checkpoints = Checkpoints::start(path, copying, Arc::clone(&writer), due);
         Ok(Self {
             writer,
+            checkpoints,
             readers,
             unit_timeout: settings.unit_timeout,
             units_door: Door::new("units of work at a time"),
@@ -203,6 +216,7 @@ impl Engine for SqliteStore {
     async fn begin(&self, _lock: WindowLock) -> Result<SqliteSession, StoreError> {
         let mut writer = self.writer().await?;
         writer.is_open = true;
+        writer.rows = 0;
         let mut session = SqliteSession::new(Handle::Writer(writer));
         session.run("begin immediate").await?;
         Ok(session)
@@ -240,6 +254,7 @@ impl Engine for SqliteStore {
     }
 
     async fn close(&self) {
+        let file = self.checkpoints.end().await;
         self.readers.close().await;
         let mut writer = self.writer.lock().await;
         writer.is_closed = true;
@@ -248,6 +263,7 @@ impl Engine for SqliteStore {
         {
             tracing::warn!(%error, "the database was not closed cleanly");
         }
+        drop(file);
         // By word, not by closing the file: a process that another thread is just starting holds a
         // copy of it until its program begins.
         if let Err(error) = self.lock.unlock() {
@@ -347,6 +363,9 @@ impl Session for SqliteSession {
             let outcome = query.execute(self.connection()?).await;
             written = written.saturating_add(self.watch(outcome)?.rows_affected());
         }
+        if let Handle::Writer(writer) = &mut self.handle {
+            writer.rows = writer.rows.saturating_add(written);
+        }
         Ok(written)
     }
 
@@ -359,6 +378,10 @@ impl Session for SqliteSession {
         let outcome = sqlx::query("commit").execute(self.connection()?).await;
         outcome.map_err(commit_failure)?;
         self.ended();
+        if let Handle::Writer(writer) = &mut self.handle {
+            let rows = writer.rows;
+            writer.tally.add(rows);
+        }
         Ok(())
     }
 
@@ -401,20 +424,32 @@ fn runs(statement: &Statement, rows: Rows) -> Result<Vec<(Arc<str>, SqliteArgume
     let is_set = statement.is_set();
     let mut left = rows.len();
     let (width, cells, last) = rows.into_parts();
+    let mut keys = cells.iter().step_by(width.max(1));
+    debug_assert!(
+        !is_set || keys.all(|key| *key != Cell::Null),
+        "rows without a key are what sets are filled up with"
+    );
     let mut cells = cells.into_iter();
     if !is_set {
         return Ok(vec![(statement.sqlite(0), arguments(cells)?)]);
     }
     let mut runs = Vec::new();
-    for (chunk, size) in CHUNK_ROWS.into_iter().enumerate() {
-        while left >= size {
-            let row_cells = cells.by_ref().take(size.saturating_mul(width));
-            let arguments = arguments(row_cells.chain(last.clone()))?;
-            runs.push((statement.sqlite(chunk), arguments));
-            left -= size;
-        }
+    while left > 0 {
+        let (chunk, size) = chunk_for(left);
+        let places = size.saturating_mul(width);
+        let filled = cells.by_ref().chain(std::iter::repeat(Cell::Null));
+        let arguments = arguments(filled.take(places).chain(last.clone()))?;
+        runs.push((statement.sqlite(chunk), arguments));
+        left = left.saturating_sub(size);
     }
     Ok(runs)
+}
+
+/// The smallest chunk that takes so many rows, or else the largest; and its size.
+fn chunk_for(rows: usize) -> (usize, usize) {
+    let sizes = CHUNK_ROWS.into_iter().enumerate();
+    let mut fitting = sizes.rev().skip_while(|(_, size)| *size < rows);
+    fitting.next().unwrap_or((0, CHUNK_ROWS[0]))
 }
 
 fn arguments(cells: impl Iterator<Item = Cell>) -> Result<SqliteArguments, StoreError> {

@@ -12,9 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::codec::Type::{self, Big, Boolean, Bytes, Integer, Small, Text, Uuid};
 
-/// Most rows that one statement takes on SQLite, and the sizes into which larger and smaller sets
-/// are cut: few enough that every text is prepared once and stays so.
-pub(crate) const CHUNK_ROWS: [usize; 4] = [128, 32, 8, 1];
+/// Most rows that one statement takes on SQLite, and the sizes of smaller sets, which are filled up
+/// with rows of nulls: few enough that every text is prepared once and stays so. A set takes one way
+/// to SQLite's thread and back, and ways are what is dear.
+pub(crate) const CHUNK_ROWS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// The check that stops a second withdrawal of the same funds: who runs into it was second.
 pub(crate) const GUARD: &str = "positions_funds";
@@ -78,13 +79,20 @@ impl Statement {
     /// Its text for SQLite, for the size of set at `chunk` in [`CHUNK_ROWS`].
     ///
     /// The values of a set are not numbered: SQLite looks a number up in the list of all numbers.
+    /// Rows that fill a set up are left out again: the first column of every set is part of a key.
     pub(crate) fn sqlite(&self, chunk: usize) -> Arc<str> {
         let render = || {
             let last = usize::from(self.sql.contains("{last}"));
             let row = format!("({})", vec!["?"; self.types.len() - last].join(", "));
             let rows = CHUNK_ROWS.get(chunk).copied().unwrap_or(1);
+            let values = format!("values {}", vec![row; rows].join(", "));
+            let rows = if rows > 1 {
+                format!("select * from ({values}) where column1 is not null")
+            } else {
+                values
+            };
             self.sql
-                .replace("{rows}", &format!("values {}", vec![row; rows].join(", ")))
+                .replace("{rows}", &rows)
                 .replace("{last}", "?")
                 .into()
         };

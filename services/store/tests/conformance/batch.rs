@@ -491,7 +491,9 @@ pub(crate) async fn a_total_beyond_the_range_is_refused(db: &TestDb) {
 }
 
 pub(crate) async fn sets_of_every_size_are_written_and_found(db: &TestDb) {
-    for size in [1, 2, 7, 8, 9, 31, 33, 127, 129, 300, 700] {
+    for size in [
+        1, 2, 3, 4, 7, 9, 16, 31, 64, 127, 129, 255, 256, 257, 300, 700,
+    ] {
         let rows: Vec<_> = (0..size).map(|_| request(Uuid::nil())).collect();
         let members: Vec<_> = (0..size).map(|_| member(size)).collect();
         let mut unit = unit(db).await;

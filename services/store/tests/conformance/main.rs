@@ -111,6 +111,7 @@ on_both_engines! {
         of_two_writers_of_one_request_one_wins
         a_decline_moves_the_members_version
         many_units_at_once_lose_nothing
+        the_log_of_a_file_is_copied_beside_the_commits
         a_closed_store_answers_that_it_cannot_be_reached;
     setting_up:
         migrating_again_changes_nothing

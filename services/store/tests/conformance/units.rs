@@ -235,6 +235,49 @@ pub(crate) async fn many_units_at_once_lose_nothing(db: &TestDb) {
     assert!(START < day(1));
 }
 
+pub(crate) async fn the_log_of_a_file_is_copied_beside_the_commits(db: &TestDb) {
+    const BATCHES: usize = 120;
+    const ROWS: usize = 100;
+    // Each row is on a page of its own, nearly.
+    const LOG_BYTES_IF_NEVER_COPIED: u64 = 40 * 1_024 * 1_024;
+    let Some(file) = db.file() else {
+        return;
+    };
+    let log = file.with_extension("db-wal");
+    let bytes = |path: &std::path::Path| path.metadata().expect("is there").len();
+    // Before, all ids are in place: what follows is spread over all pages.
+    let mut members: Vec<_> = (0..20_000).map(|_| member(0)).collect();
+    let mut first = unit(db).await;
+    first
+        .insert_members(&members, START)
+        .await
+        .expect("inserts");
+    commit(first).await;
+    fastrand::Rng::with_seed(7).shuffle(&mut members);
+    let after_members = bytes(&log);
+    for batch in members.chunks(ROWS).take(BATCHES) {
+        let changes: Vec<_> = batch
+            .iter()
+            .map(|book| MemberChange {
+                expected_version: 0,
+                book: book.clone(),
+            })
+            .collect();
+        let mut unit = unit(db).await;
+        unit.update_members(&changes).await.expect("updates");
+        commit(unit).await;
+    }
+    let longest = bytes(&log).max(after_members);
+    println!("the log: {after_members} bytes after the members, {longest} at the end");
+    assert!(longest < LOG_BYTES_IF_NEVER_COPIED / 2, "{longest}");
+    // In the file, and none of it is lost.
+    assert!(bytes(&file) > 1_024 * 1_024, "{}", bytes(&file));
+    let moved = db
+        .number("select count(*) from members where version = 1")
+        .await;
+    assert_eq!(moved, 12_000);
+}
+
 pub(crate) async fn a_closed_store_answers_that_it_cannot_be_reached(db: &TestDb) {
     db.store.close().await;
     let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
