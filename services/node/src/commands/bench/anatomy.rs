@@ -4,22 +4,22 @@
 //! And whose the cores are meanwhile: what the system has counted for each process ([`super::cores`]),
 //! beside what an empty call through the same gateway takes of them.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use coalition_ledger::Clock as _;
 use coalition_store::SystemClock;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::bars::{Engine, shown};
 use super::cores::{Cores, Spent};
 use super::furnish::Empty;
-use super::ground::{Ground, interruptible};
+use super::ground::{Ground, on_each};
 use super::load::{Caller, Measured, closed_loop};
 use super::machine::Machine;
 use super::process::{Node, Setup};
+use super::screen;
 use super::slow::SlowBatch;
 use super::stock::{IN_FLIGHT, Stock};
 use crate::Config;
@@ -112,33 +112,21 @@ struct Share {
 ///
 /// A node cannot be started, or calls fail under load.
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let wanted = if args.engine.is_empty() {
-        Engine::ALL.to_vec()
-    } else {
-        args.engine.clone()
-    };
-    let ground = Ground::open(&config, wanted.contains(&Engine::Postgres))?;
-    let mut report = Report {
+    let measured = on_each(&config, &args.engine, async |ground, engine| {
+        measure(ground, engine, &args).await
+    });
+    let (engines, ended) = measured.await?;
+    let report = Report {
         machine: Machine::this(args.seconds, args.members as usize),
         in_flight: args.in_flight,
-        engines: Vec::new(),
+        engines,
     };
-    let engines = ground.engines(&wanted);
-    let measured = interruptible(async {
-        for engine in engines {
-            let anatomy = Box::pin(measure(&ground, engine, &args)).await?;
-            report.engines.push(anatomy);
-        }
-        Ok(())
-    })
-    .await;
-    ground.progress.finish_and_clear();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!("{}", shown_on_screen(&report));
     }
-    measured?;
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -231,16 +219,6 @@ fn shares(earn: &Spent, earns: u64, empty: &Spent, calls: u64) -> Vec<Share> {
 }
 
 fn shown_on_screen(report: &Report) -> String {
-    let table = |header: &[&str]| {
-        let mut table = Table::new();
-        if std::io::stdout().is_terminal() {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        table
-            .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
-            .set_header(header);
-        table
-    };
     let right = |mut table: Table, first: usize| {
         for column in table.column_iter_mut().skip(first) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -260,7 +238,8 @@ fn shown_on_screen(report: &Report) -> String {
             anatomy.batches,
             anatomy.commands_per_batch,
         ));
-        let mut steps = table(&["step of a batch", "µs a batch", "µs an earn", "of the time"]);
+        let mut steps =
+            screen::table(["step of a batch", "µs a batch", "µs an earn", "of the time"]);
         for step in &anatomy.steps {
             steps.add_row([
                 step.name.to_owned(),
@@ -270,7 +249,7 @@ fn shown_on_screen(report: &Report) -> String {
             ]);
         }
         text.push(right(steps, 1).to_string());
-        let mut cores = table(&[
+        let mut cores = screen::table([
             "whose the cores were",
             "core-µs an earn",
             "of the cores",

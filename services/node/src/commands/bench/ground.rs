@@ -120,6 +120,35 @@ impl Ground {
     }
 }
 
+/// Measures on each engine that is wanted, or on all where none is named, one after the other; what
+/// was measured before it broke off is not lost, and how it ended is told beside it.
+///
+/// # Errors
+///
+/// There is no place to measure.
+pub(super) async fn on_each<T>(
+    config: &Config,
+    named: &[Engine],
+    measure: impl AsyncFn(&Ground, Engine) -> anyhow::Result<T>,
+) -> anyhow::Result<(Vec<T>, anyhow::Result<()>)> {
+    let wanted = if named.is_empty() {
+        &Engine::ALL
+    } else {
+        named
+    };
+    let ground = Ground::open(config, wanted.contains(&Engine::Postgres))?;
+    let mut all = Vec::new();
+    let ended = interruptible(async {
+        for engine in ground.engines(wanted) {
+            all.push(Box::pin(measure(&ground, engine)).await?);
+        }
+        Ok(())
+    })
+    .await;
+    ground.progress.finish_and_clear();
+    Ok((all, ended))
+}
+
 /// Until it is done, or somebody presses Ctrl-C.
 ///
 /// # Errors

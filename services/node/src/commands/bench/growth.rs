@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::CellAlignment;
 use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use super::bars::{Engine, shown};
 use super::chart::{Chart, Line, Panel, Scale};
 use super::ground::{Ground, interruptible};
 use super::machine::Machine;
+use super::screen;
 use super::stock::{IN_FLIGHT, Stock, ratio};
 use crate::Config;
 
@@ -220,26 +221,20 @@ async fn at_size(
 }
 
 fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    if std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table
-        .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
-        .set_header([
-            "engine",
-            "postings",
-            "earns/s",
-            "p99",
-            "empty calls/s",
-            "B/earn",
-            "B/posting",
-            "verify",
-            "its memory",
-            "cut + compute",
-            "memory",
-            "filled/s",
-        ]);
+    let mut table = screen::table([
+        "engine",
+        "postings",
+        "earns/s",
+        "p99",
+        "empty calls/s",
+        "B/earn",
+        "B/posting",
+        "verify",
+        "its memory",
+        "cut + compute",
+        "memory",
+        "filled/s",
+    ]);
     for row in &report.rows {
         table.add_row([
             row.engine.to_string(),

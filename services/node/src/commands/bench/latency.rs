@@ -10,24 +10,23 @@ mod cause;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use coalition_ledger::Clock as _;
 use coalition_store::SystemClock;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::CellAlignment;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use self::cause::{Call, Cause, Events};
 use super::bars::{Engine, shown};
-use super::ground::{Ground, interruptible};
+use super::ground::{Ground, on_each};
 use super::load::{Seen, closed_loop, open_loop};
 use super::machine::Machine;
 use super::process::{Node, Setup};
 use super::stock::{IN_FLIGHT, Stock};
-use super::{cores, server_log, wal};
+use super::{cores, screen, server_log, wal};
 use crate::Config;
 
 /// Partners that load is spread over.
@@ -126,32 +125,20 @@ struct Slow {
 ///
 /// A node cannot be started, or calls fail under load.
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let wanted = if args.engine.is_empty() {
-        Engine::ALL.to_vec()
-    } else {
-        args.engine.clone()
-    };
-    let ground = Ground::open(&config, wanted.contains(&Engine::Postgres))?;
-    let mut report = Report {
+    let measured = on_each(&config, &args.engine, async |ground, engine| {
+        measure(ground, engine, &args).await
+    });
+    let (engines, ended) = measured.await?;
+    let report = Report {
         machine: Machine::this(args.seconds, args.members as usize),
-        engines: Vec::new(),
+        engines,
     };
-    let engines = ground.engines(&wanted);
-    let measured = interruptible(async {
-        for engine in engines {
-            let latency = Box::pin(measure(&ground, engine, &args)).await?;
-            report.engines.push(latency);
-        }
-        Ok(())
-    })
-    .await;
-    ground.progress.finish_and_clear();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!("{}", shown_on_screen(&report));
     }
-    measured?;
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -248,18 +235,8 @@ fn gathered(calls: impl Iterator<Item = Slow>, worst: usize) -> Vec<Slow> {
 }
 
 fn shown_on_screen(report: &Report) -> String {
-    let table = |header: &[&str]| {
-        let mut table = Table::new();
-        if std::io::stdout().is_terminal() {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        table
-            .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
-            .set_header(header);
-        table
-    };
     let ms = |value: f64| format!("{} ms", shown(value));
-    let mut waits = table(&[
+    let mut waits = screen::table([
         "engine",
         "at full load",
         "load",
@@ -290,14 +267,14 @@ fn shown_on_screen(report: &Report) -> String {
         let mut causes: Vec<(&String, &usize)> = latency.causes.iter().collect();
         causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let of: usize = latency.causes.values().sum();
-        let mut counted = table(&["calls", "what they waited for"]);
+        let mut counted = screen::table(["calls", "what they waited for"]);
         if let Some(count) = counted.column_mut(0) {
             count.set_cell_alignment(CellAlignment::Right);
         }
         for (cause, count) in causes {
             counted.add_row([count.to_string(), cause.clone()]);
         }
-        let mut worst = table(&["took", "at", "calls", "what they waited for", ""]);
+        let mut worst = screen::table(["took", "at", "calls", "what they waited for", ""]);
         for slow in &latency.worst {
             worst.add_row([
                 ms(slow.took_ms),

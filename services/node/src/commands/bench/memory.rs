@@ -1,20 +1,19 @@
 //! `coalition bench memory`: whether the memory of a node under load stays where it is.
 
-use std::io::IsTerminal as _;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use tokio::time::{Instant, interval};
 
 use super::bars::{Engine, shown};
 use super::furnish::Shopping;
-use super::ground::{Ground, interruptible};
+use super::ground::{Ground, on_each};
 use super::load::{Measured, closed_loop};
 use super::machine::Machine;
 use super::process::Node;
+use super::screen;
 use super::stock::{IN_FLIGHT, Stock};
 use super::trend::{mean, slope};
 use crate::Config;
@@ -87,32 +86,20 @@ struct Series {
 ///
 /// A node cannot be started, or calls fail under load.
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let wanted = if args.engine.is_empty() {
-        Engine::ALL.to_vec()
-    } else {
-        args.engine.clone()
-    };
-    let ground = Ground::open(&config, wanted.contains(&Engine::Postgres))?;
-    let mut report = Report {
+    let measured = on_each(&config, &args.engine, async |ground, engine| {
+        watch(ground, engine, &args).await
+    });
+    let (engines, ended) = measured.await?;
+    let report = Report {
         machine: Machine::this(args.seconds, args.members as usize),
-        engines: Vec::new(),
+        engines,
     };
-    let engines = ground.engines(&wanted);
-    let measured = interruptible(async {
-        for engine in engines {
-            let series = Box::pin(watch(&ground, engine, &args)).await?;
-            report.engines.push(series);
-        }
-        Ok(())
-    })
-    .await;
-    ground.progress.finish_and_clear();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!("{}", table(&report));
     }
-    measured?;
+    ended?;
     Ok(if report.engines.iter().all(|series| series.is_flat) {
         ExitCode::SUCCESS
     } else {
@@ -174,22 +161,16 @@ impl Series {
 }
 
 fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    if std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table
-        .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
-        .set_header([
-            "engine",
-            "load",
-            "first half",
-            "second half",
-            "most",
-            "slope, second half",
-            "grown over it",
-            "",
-        ]);
+    let mut table = screen::table([
+        "engine",
+        "load",
+        "first half",
+        "second half",
+        "most",
+        "slope, second half",
+        "grown over it",
+        "",
+    ]);
     for series in &report.engines {
         let mib = |value: f64| format!("{} MiB", shown(value));
         table.add_row([

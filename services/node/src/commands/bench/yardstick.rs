@@ -3,12 +3,11 @@
 //! pgbench speaks SQL to the server and nothing else: no gateway, no token, no protobuf. Its figure
 //! is what one machine and its disk give to a transaction of five statements at that concurrency.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::CellAlignment;
 use futures::future::try_join_all;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -19,7 +18,7 @@ use super::load::{Measured, closed_loop};
 use super::machine::Machine;
 use super::process::{Node, Setup};
 use super::stock::Stock;
-use super::{pgbench, postgres};
+use super::{pgbench, postgres, screen};
 use crate::Config;
 
 /// Partners that load is spread over.
@@ -246,13 +245,7 @@ impl Total {
 }
 
 fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    if std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table
-        .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
-        .set_header(["", "a second", "÷ pgbench", "p50", "p99", "worst"]);
+    let mut table = screen::table(["", "a second", "÷ pgbench", "p50", "p99", "worst"]);
     for row in &report.rows {
         let ms = |value: f64| format!("{} ms", shown(value));
         table.add_row([
