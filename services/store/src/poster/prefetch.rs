@@ -1,9 +1,10 @@
 //! Finding out what a batch needs, and fetching it in a handful of statements.
 //!
-//! The order matters: requests and checks lead to originals, originals to members, members to
-//! lots, lots to the issuers whose limits bind. What a member's version guards is read after the
-//! member's row. A statement whose set is empty is left out, so that
-//! a batch of plain earns runs on requests, checks and members alone.
+//! The order matters. Everything that decides is read after the members' rows, whose versions guard
+//! it: whoever changes it later moves a version on, and this batch is refused. So commands that name
+//! an earlier transaction cost a first look, which finds out whose that is and decides nothing.
+//! Members lead to lots, lots to the issuers whose limits bind. A statement whose set is empty is
+//! left out: a batch of plain earns runs on members, requests and checks alone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -14,7 +15,8 @@ use coalition_ledger::ids::{LotId, MemberId, Party, TransactionId};
 use coalition_ledger::member::{Known, MemberBook};
 use coalition_ledger::money::Currency;
 use coalition_ledger::rulebook::Rulebook;
-use coalition_ledger::snapshot::{Position, Snapshot, Subject};
+use coalition_ledger::snapshot::{Position, RequestRecord, Snapshot, Subject};
+use coalition_ledger::transaction::Transaction;
 
 use crate::error::StoreError;
 use crate::traits::{LotDemand, Unit};
@@ -64,12 +66,61 @@ pub(crate) async fn fetch(
 ) -> Result<Snapshot, StoreError> {
     let keys = Keys::of(commands);
     let mut snapshot = Snapshot::default();
+    let owners = owners_of_originals(unit, &keys).await?;
+    let books = fetch_members(unit, &keys, owners).await?;
     let originals = fetch_records(unit, &keys, &mut snapshot).await?;
-    let books = fetch_members(unit, &keys, &originals, &mut snapshot).await?;
-    fetch_what_remains(unit, &originals, &mut snapshot).await?;
+    let fetched: HashSet<MemberId> = books.iter().map(|book| book.id).collect();
+    if owners_among(&originals, &snapshot.transactions).any(|owner| !fetched.contains(&owner)) {
+        // Between the two looks somebody gave a name to another's transaction, or a first one.
+        return Err(StoreError::Conflict);
+    }
     fetch_lots(unit, &keys, now, wanted, &originals, books, &mut snapshot).await?;
     fetch_positions(unit, rulebook, now, &keys, wanted, &mut snapshot).await?;
     Ok(snapshot)
+}
+
+type Transactions = HashMap<TransactionId, Transaction>;
+
+/// Whose these transactions are.
+fn owners_among<'a>(
+    ids: &'a BTreeSet<TransactionId>,
+    transactions: &'a Transactions,
+) -> impl Iterator<Item = MemberId> + 'a {
+    let found = ids.iter().filter_map(|id| transactions.get(id));
+    found.filter_map(|transaction| transaction.member)
+}
+
+/// The first look: whose the transactions are that commands name by id, request or check.
+async fn owners_of_originals(
+    unit: &mut dyn Unit,
+    keys: &Keys,
+) -> Result<BTreeSet<MemberId>, StoreError> {
+    let mut ids = keys.transactions.clone();
+    if !keys.original_requests.is_empty() {
+        let requests: Vec<_> = keys.original_requests.iter().copied().collect();
+        let found = unit.requests(&requests).await?;
+        ids.extend(found.iter().filter_map(posted_under));
+    }
+    if !keys.original_checks.is_empty() {
+        let checks: Vec<_> = keys.original_checks.iter().cloned().collect();
+        let found = unit.checks(&checks).await?;
+        ids.extend(found.into_iter().map(|record| record.transaction));
+    }
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let wanted: Vec<_> = ids.iter().copied().collect();
+    let found = unit.transactions(&wanted).await?;
+    Ok(found
+        .into_iter()
+        .filter_map(|transaction| transaction.member)
+        .collect())
+}
+
+/// The transaction that a request led to, if it led to one.
+fn posted_under(record: &RequestRecord) -> Option<TransactionId> {
+    matches!(record.subject, Subject::Transaction | Subject::Tombstone)
+        .then(|| TransactionId::from_uuid(record.subject_id))
 }
 
 /// Requests, checks, identifiers, and the transactions that they lead to; the ids of those that a
@@ -88,8 +139,7 @@ async fn fetch_records(
     let mut originals = keys.transactions.clone();
     if !requests.is_empty() {
         for record in unit.requests(&requests).await? {
-            if matches!(record.subject, Subject::Transaction | Subject::Tombstone) {
-                let id = TransactionId::from_uuid(record.subject_id);
+            if let Some(id) = posted_under(&record) {
                 if keys.original_requests.contains(&record.key) {
                     originals.insert(id);
                 } else {
@@ -114,19 +164,10 @@ async fn fetch_records(
             .identifiers
             .extend(unit.identifiers(&hashes).await?);
     }
-    let ids = replays.union(&originals).copied().collect();
-    fetch_transactions(unit, ids, snapshot).await?;
-    Ok(originals)
-}
-
-/// Transactions, and what undid them: that is the answer to undoing them again.
-async fn fetch_transactions(
-    unit: &mut dyn Unit,
-    mut ids: Vec<TransactionId>,
-    snapshot: &mut Snapshot,
-) -> Result<(), StoreError> {
+    let mut ids: Vec<_> = replays.union(&originals).copied().collect();
     while !ids.is_empty() {
         let found = unit.transactions(&ids).await?;
+        // What undid them too: that is the answer to undoing them again.
         ids = found
             .iter()
             .filter_map(|transaction| transaction.open.reversed_by)
@@ -136,33 +177,15 @@ async fn fetch_transactions(
             .extend(found.into_iter().map(|found| (found.id, found)));
         ids.retain(|id| !snapshot.transactions.contains_key(id));
     }
-    Ok(())
-}
-
-/// What remains of originals, again: it was read before the members' versions, which guard it. Read
-/// after them, whoever changes it meanwhile moves a version on, and this batch is refused.
-async fn fetch_what_remains(
-    unit: &mut dyn Unit,
-    originals: &BTreeSet<TransactionId>,
-    snapshot: &mut Snapshot,
-) -> Result<(), StoreError> {
-    let may_change = |id: &&TransactionId| {
-        let found = snapshot.transactions.get(*id);
-        found.is_some_and(|found| found.member.is_some() && found.declined.is_none())
-    };
-    let ids = originals.iter().filter(may_change).copied().collect();
-    fetch_transactions(unit, ids, snapshot).await
+    Ok(originals)
 }
 
 async fn fetch_members(
     unit: &mut dyn Unit,
     keys: &Keys,
-    originals: &BTreeSet<TransactionId>,
-    snapshot: &mut Snapshot,
+    mut ids: BTreeSet<MemberId>,
 ) -> Result<Vec<MemberBook>, StoreError> {
-    let mut ids: BTreeSet<MemberId> = keys.members.keys().copied().collect();
-    let behind = |id| snapshot.transactions.get(id).and_then(|found| found.member);
-    ids.extend(originals.iter().filter_map(behind));
+    ids.extend(keys.members.keys());
     if ids.is_empty() {
         return Ok(Vec::new());
     }

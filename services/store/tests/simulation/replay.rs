@@ -2,20 +2,17 @@
 //!
 //! Batches decide on what they read and write a little later. What a member's version guards is as
 //! it was read; limits, funds and check numbers may have moved in between. So a decline is right if
-//! the model would have said so at any moment between the batch's begin and its commit, or
-//!
-//! - if the batch found the check's number free, somebody took it, and something else spoke against
-//!   the row by then;
-//! - if nothing remains of an original that was found by its check's number before it was reversed.
+//! the model would have said so at any moment between the batch's begin and its commit, or if the
+//! batch found the check's number free, somebody took it, and something else spoke against the row
+//! by then.
 //!
 //! What a batch posts may pass below a limit half way, as long as the batch as a whole does not; and
-//! it may use a check's number that was taken meanwhile, if it frees it again. A refusal is right if the model would have refused at any moment of the call, had the same request
-//! not been recorded from another call meanwhile. Anything else must be to the point what the model
-//! says.
+//! it may use a check's number that was taken meanwhile, if it frees it again. A refusal is right if
+//! the model would have refused at any moment of the call, had the same request not been recorded
+//! from another call meanwhile. Anything else must be to the point what the model says.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::slice::SliceIndex;
 
 use coalition_ledger::command::{
     Action, Command, Earn, Redeem, RefundRedemption, RequestKey, ReturnEarn, Reverse,
@@ -199,19 +196,13 @@ impl<'a> History<'a> {
             (None, Answer::Recorded(told, false)) => {
                 let limits = [Decline::LimitExceeded, Decline::FundsExceeded];
                 let checks = [Decline::CheckAlreadyEarned, Decline::CheckAlreadyRedeemed];
-                let undone =
-                    || self.was_reversed_within(Some(row.id), mismatch.commit..=mismatch.commit);
+                let undone = || self.undoes(commit, row.id);
                 rows.len() > 1
                     && told.declined.is_some_and(|why| {
                         limits.contains(&why) || checks.contains(&why) && undone()
                     })
             }
             (None, _) => false,
-            (Some(Decline::ReturnExceedsCheck | Decline::RefundExceedsRedemption), _)
-                if self.was_reversed_within(row.original, began_after..mismatch.commit) =>
-            {
-                true
-            }
             (Some(_), _) => {
                 let was_taken = self.was_taken_within(row, began_after..mismatch.commit);
                 (began_after..=mismatch.commit).any(|moment| {
@@ -222,22 +213,11 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Whether one of these commits undid a transaction whole, which frees its check's number: a
-    /// batch that found it by that number before then sees that nothing remains of it.
-    fn was_reversed_within(
-        &self,
-        original: Option<TransactionId>,
-        commits: impl SliceIndex<[Commit], Output = [Commit]>,
-    ) -> bool {
+    /// Whether a commit undid a transaction whole, which frees its check's number.
+    fn undoes(&self, commit: &Commit, original: TransactionId) -> bool {
         let rows = self.db.tables.transactions.committed();
-        let original = original.and_then(|original| rows.get(&original));
-        let Some(by) = original.and_then(|original| original.open.reversed_by) else {
-            return false;
-        };
-        let mut rows = self.db.log[commits]
-            .iter()
-            .flat_map(|c| &c.wrote.transactions);
-        rows.any(|row| row.id == by)
+        let by = rows.get(&original).and_then(|row| row.open.reversed_by);
+        by.is_some_and(|by| commit.wrote.transactions.iter().any(|row| row.id == by))
     }
 
     /// Whether one of these commits took the check's number that a row carries: a batch that found it

@@ -213,9 +213,9 @@ fn earlier(
 fn name(rng: &mut fastrand::Rng, desk: &Desk, place: usize, context: &Context) -> Original {
     let asked = &desk.asked[place];
     let (key, _) = asked.command.request.expect("a request id");
-    match (rng.u32(0..3), asked.transaction(), &context.check_id) {
+    match (rng.u32(0..4), asked.transaction(), &context.check_id) {
         (0, Some(transaction), _) => Original::Transaction(transaction.id),
-        (1, _, Some(check_id)) => Original::Check(check_id.clone()),
+        (1..=2, _, Some(check_id)) => Original::Check(check_id.clone()),
         _ => Original::Request(key.id),
     }
 }
