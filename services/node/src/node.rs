@@ -278,10 +278,14 @@ async fn authenticator(config: &Config) -> anyhow::Result<(Arc<Authenticator>, O
 }
 
 /// Tells everybody who asks for the health of this process, once posting has stopped because the
-/// books are damaged: it cannot do what it is there for until somebody has looked.
+/// books are damaged or the disk fails: it cannot do what it is there for until somebody has looked.
 async fn watch_books(poster: Poster, health: Vec<Health>) {
     poster.stopped().await;
-    tracing::error!("not serving any more: the books are damaged; run `coalition verify`");
+    if poster.has_stopped() {
+        tracing::error!("not serving any more: the books are damaged; run `coalition verify`");
+    } else {
+        tracing::error!("not serving any more: look after the disk, then start again");
+    }
     for health in &health {
         health.set_all(false).await;
     }

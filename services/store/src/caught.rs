@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::traits::Unit;
 
@@ -38,9 +39,9 @@ pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panic>
     .await
 }
 
-/// Commits. A panic on the way there leaves open whether it is durable, like a lost connection.
-pub(crate) async fn commit(unit: Box<dyn Unit>) -> Result<(), StoreError> {
-    match caught(unit.commit()).await {
+/// Commits. A panic on the way there leaves open whether it is stored, like a lost connection.
+pub(crate) async fn commit(unit: Box<dyn Unit>) -> Result<Durable, StoreError> {
+    match caught(unit.commit_ahead()).await {
         Ok(committed) => committed,
         Err(panic) => Err(StoreError::UnknownCommit(panic.into())),
     }

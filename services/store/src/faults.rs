@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::codec::Rows;
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::open::PoolSettings;
 use crate::postgres::PostgresStore;
@@ -60,20 +61,54 @@ pub struct Faults(Arc<Mutex<Plan>>);
 struct Plan {
     armed: Option<(usize, Fault)>,
     calls: Vec<String>,
+    syncs: Syncs,
 }
+
+/// How syncs of SQLite's log go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Syncs {
+    /// As they should.
+    #[default]
+    Done,
+    /// They take until this changes.
+    Held,
+    /// They fail.
+    Failed,
+}
+
+/// How often a sync that is held looks whether it still is.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
 
 impl Faults {
     /// Counts from zero again, and fails the call with this number, once.
     pub fn arm(&self, call: usize, fault: Fault) {
-        *self.plan() = Plan {
-            armed: Some((call, fault)),
-            calls: Vec::new(),
-        };
+        let mut plan = self.plan();
+        plan.armed = Some((call, fault));
+        plan.calls.clear();
     }
 
     /// Counts from zero again, without a fault.
     pub fn disarm(&self) {
-        *self.plan() = Plan::default();
+        let mut plan = self.plan();
+        plan.armed = None;
+        plan.calls.clear();
+    }
+
+    /// From now on syncs of SQLite's log go like this.
+    pub fn syncs(&self, go: Syncs) {
+        self.plan().syncs = go;
+    }
+
+    /// Passes, waits or fails like a sync that is about to run. Blocks its thread.
+    pub(crate) fn before_sync(&self) -> std::io::Result<()> {
+        loop {
+            let syncs = self.plan().syncs;
+            match syncs {
+                Syncs::Done => return Ok(()),
+                Syncs::Held => std::thread::sleep(LOOK_AGAIN),
+                Syncs::Failed => return Err(std::io::Error::other("a fault on purpose")),
+            }
+        }
     }
 
     /// The calls since it was last armed or disarmed: `begin`, `commit`, `rollback`, or how the
@@ -126,10 +161,11 @@ pub async fn open(
 ) -> Result<Arc<dyn Store>, StoreError> {
     let faults = faults.clone();
     Ok(match url.strip_prefix("sqlite:") {
-        Some(path) => Arc::new(Faulty {
-            inner: SqliteStore::open(path.as_ref(), settings).await?,
-            faults,
-        }),
+        Some(path) => {
+            let inner = SqliteStore::open(path.as_ref(), settings).await?;
+            inner.trouble(&faults);
+            Arc::new(Faulty { inner, faults })
+        }
         None => Arc::new(Faulty {
             inner: PostgresStore::connect(url, settings)?,
             faults,
@@ -287,17 +323,21 @@ impl<S: Session> Session for FaultySession<S> {
         Ok(written)
     }
 
-    async fn commit(mut self) -> Result<(), StoreError> {
+    async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
         let struck = self.next("commit");
         self.before(struck).await?;
-        self.inner.commit().await?;
+        let durable = self.inner.commit_ahead().await?;
         match struck.is(When::After) {
-            None => Ok(()),
+            None => Ok(durable),
             Some(kind) => {
                 end(kind);
                 Err(StoreError::UnknownCommit(lost().into()))
             }
         }
+    }
+
+    fn seen(&self) -> Durable {
+        self.inner.seen()
     }
 
     async fn rollback(mut self) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ mod caught;
 pub mod clock;
 mod codec;
 mod door;
+mod durable;
 pub mod error;
 mod failure;
 #[cfg(feature = "faults")]
@@ -40,6 +41,7 @@ pub mod verify;
 pub use books::{Books, Present, TransactionKey};
 pub use caught::Panic;
 pub use clock::SystemClock;
+pub use durable::Durable;
 pub use error::StoreError;
 pub use open::{PoolSettings, open};
 pub use postgres::PostgresStore;

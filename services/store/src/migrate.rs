@@ -125,7 +125,7 @@ pub(crate) async fn attach<E: Engine>(
         registry::read_identifier_key,
     );
     let mut kept = kept.await?.flatten();
-    drop(session);
+    session.rollback().await?;
     if kept.is_none() {
         let mut session = engine.begin(WindowLock::Shared).await?;
         let row = Rows::one(cells![identifier_key.to_vec()]);

@@ -153,7 +153,11 @@ impl Operations {
         let (mut unit, frame) = self.store.begin(WindowLock::Exclusive).await?;
         let since = Instant::now();
         let done = match work.run(self, unit.as_mut(), &frame).await {
-            Ok(done) => commit(unit).await.map(|()| done).map_err(Into::into),
+            Ok(done) => match commit(unit).await {
+                Ok(durable) => durable.reached().await.map(|()| done),
+                Err(error) => Err(error),
+            }
+            .map_err(Into::into),
             Err(error) => {
                 if let Err(second) = unit.rollback().await {
                     tracing::debug!(error = %second, "rolling back failed too");

@@ -2,15 +2,17 @@
 //!
 //! Commands wait in a bounded queue. One task takes what waits, fetches what the commands need,
 //! lets the ledger decide them in order, writes all effects in one database transaction, and
-//! answers each caller only once that is durable. There is no timer: while one batch commits, the
-//! next gathers. Batches of several processes meet optimistically: whoever finds that another was
+//! answers each caller only once that is durable. There is no timer: while one batch is at work, the
+//! next gathers; and where a commit needs a while longer to be durable, the next batch does not wait
+//! for that, only the callers do. Batches of several processes meet optimistically: whoever finds that another was
 //! first runs the batch again.
 //!
-//! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed, [`timings`] tells
-//! of slow ones.
+//! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed, [`telling`] answers
+//! the callers, [`timings`] tells of slow ones.
 
 pub(crate) mod persist;
 pub(crate) mod prefetch;
+mod telling;
 mod timings;
 
 use std::sync::Arc;
@@ -29,9 +31,11 @@ use tokio::time::Instant;
 
 use crate::caught::{caught, commit};
 use crate::door::Door;
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::traits::{Frame, Store, Unit, WindowLock};
 use prefetch::Wanted;
+use telling::{Settled, Teller};
 pub use timings::SLOW_BATCHES;
 pub(crate) use timings::{Step, Timings};
 
@@ -110,18 +114,28 @@ pub struct Poster {
     door: Arc<Door>,
 }
 
-/// What stops posting for good: pulled once the books are found damaged, by whoever finds it.
+/// What stops posting for good: pulled by whoever finds a reason.
 #[derive(Clone)]
-struct Brake(Arc<watch::Sender<bool>>);
+struct Brake(Arc<watch::Sender<Option<Reason>>>);
+
+/// Why posting has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// The books are damaged.
+    Damaged,
+    /// Commits cannot be brought to the disk: the store refuses whatever comes.
+    Disk,
+}
 
 impl Brake {
-    fn is_pulled(&self) -> bool {
-        *self.0.borrow()
+    fn is_damaged(&self) -> bool {
+        *self.0.borrow() == Some(Reason::Damaged)
     }
 
-    fn pull(&self, what: &str) {
-        if !self.0.send_replace(true) {
-            tracing::error!(what, "the books are damaged: posting stops here");
+    fn pull(&self, reason: Reason, what: &str) {
+        let before = self.0.send_replace(Some(reason));
+        if before != Some(reason) {
+            tracing::error!(?reason, what, "posting stops here");
         }
     }
 }
@@ -137,9 +151,10 @@ impl Poster {
         settings: PosterSettings,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(settings.queue_calls.max(1));
-        let brake = Brake(Arc::new(watch::Sender::new(false)));
+        let brake = Brake(Arc::new(watch::Sender::new(None)));
         let worker = Worker {
             store,
+            teller: Teller::start(brake.clone()),
             clock,
             mint: IdMint::new(seed),
             rulebook: Arc::new(Rulebook::default()),
@@ -159,18 +174,19 @@ impl Poster {
     /// Whether posting has stopped because the books are damaged.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.brake.is_pulled()
+        self.brake.is_damaged()
     }
 
-    /// Waits until posting has stopped because the books are damaged; for ever, if they never are.
+    /// Waits until posting has stopped, because the books are damaged or cannot be brought to the
+    /// disk; for ever, if that never happens.
     pub async fn stopped(&self) {
         // The sender is held here: it cannot be gone.
-        let _ = self.brake.0.subscribe().wait_for(|pulled| *pulled).await;
+        let _ = self.brake.0.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Stops posting: somebody else found the books damaged.
     pub(crate) fn stop(&self, what: &str) {
-        self.brake.pull(what);
+        self.brake.pull(Reason::Damaged, what);
     }
 
     /// Decides one command; the answer is durable.
@@ -226,8 +242,25 @@ impl Poster {
     }
 }
 
+/// What a batch was decided to be, and when it may be told.
+struct Decided {
+    decisions: Vec<Decision>,
+    durable: Durable,
+}
+
+impl Decided {
+    /// Decisions by which nothing is written.
+    const fn nothing(decisions: Vec<Decision>) -> Self {
+        Self {
+            decisions,
+            durable: Durable::already(),
+        }
+    }
+}
+
 struct Worker {
     store: Arc<dyn Store>,
+    teller: Teller,
     clock: Arc<dyn Clock>,
     mint: IdMint,
     rulebook: Arc<Rulebook>,
@@ -243,7 +276,7 @@ impl Worker {
                 Some(job) => Some(job),
                 None => waiting.recv().await,
             }) else {
-                return;
+                break;
             };
             let mut jobs = vec![first];
             let mut count = jobs.iter().map(|job| job.commands.len()).sum::<usize>();
@@ -262,6 +295,7 @@ impl Worker {
             }
             self.answer(jobs).await;
         }
+        self.teller.finish().await;
     }
 
     /// Decides a batch and answers its callers.
@@ -269,24 +303,30 @@ impl Worker {
         let commands: Vec<Command> = jobs.iter().flat_map(|job| job.commands.clone()).collect();
         let mut timings = Timings::start();
         let decided = self.decide(&commands, &mut timings).await;
-        if let Some(first) = jobs.first() {
-            timings.tell(commands.len(), first.asked, self.settings.slow_batch);
-        }
         match decided {
-            Ok(decisions) => {
-                let mut decisions = decisions.into_iter();
-                for job in jobs {
-                    let own = decisions.by_ref().take(job.commands.len()).collect();
-                    // A caller that left finds its answer by sending the request again.
-                    let _ = job.answer.send(Ok(own));
-                }
-            }
             Err(PostError::Failed(error)) if jobs.len() > 1 => {
                 tracing::warn!(%error, "a batch failed: posting its calls one by one");
                 for job in jobs {
-                    let result = self.decide(&job.commands, &mut Timings::start()).await;
-                    let _ = job.answer.send(result);
+                    let mut timings = Timings::start();
+                    let decided = self.decide(&job.commands, &mut timings).await;
+                    self.tell(vec![job], decided, timings).await;
                 }
+            }
+            decided => self.tell(jobs, decided, timings).await,
+        }
+    }
+
+    async fn tell(&self, jobs: Vec<Job>, decided: Result<Decided, PostError>, timings: Timings) {
+        let slow_batch = self.settings.slow_batch;
+        match decided {
+            Ok(decided) => {
+                let settled = Settled {
+                    jobs,
+                    decided,
+                    timings,
+                    slow_batch,
+                };
+                self.teller.tell(settled).await;
             }
             Err(error) => {
                 for job in jobs {
@@ -300,18 +340,18 @@ impl Worker {
         &mut self,
         commands: &[Command],
         timings: &mut Timings,
-    ) -> Result<Vec<Decision>, PostError> {
+    ) -> Result<Decided, PostError> {
         if commands.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Decided::nothing(Vec::new()));
         }
-        if self.brake.is_pulled() {
+        if self.brake.is_damaged() {
             return Err(PostError::Stopped);
         }
         let mut attempt = 0;
         loop {
             timings.attempt();
             let error = match self.attempt(commands, timings).await {
-                Ok(decisions) => return Ok(decisions),
+                Ok(decided) => return Ok(decided),
                 Err(error) => error,
             };
             attempt += 1;
@@ -325,12 +365,13 @@ impl Worker {
                 }
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),
                 StoreError::Damaged(what) => {
-                    self.brake.pull(&what);
+                    self.brake.pull(Reason::Damaged, &what);
                     return Err(PostError::Stopped);
                 }
                 // Alone, the command is at fault; of a batch, its calls are posted one by one.
                 StoreError::OutOfRange if commands.len() == 1 => {
-                    return Ok(vec![Decision::Refused(Refusal::OutOfRange)]);
+                    let refused = Decision::Refused(Refusal::OutOfRange);
+                    return Ok(Decided::nothing(vec![refused]));
                 }
                 StoreError::OutOfRange
                 | StoreError::Unsuitable(_)
@@ -345,7 +386,7 @@ impl Worker {
         &mut self,
         commands: &[Command],
         timings: &mut Timings,
-    ) -> Result<Vec<Decision>, StoreError> {
+    ) -> Result<Decided, StoreError> {
         let attempt = caught(self.attempt_or_panic(commands, timings)).await;
         attempt.unwrap_or_else(|panic| {
             tracing::error!(%panic, "a batch ended in a panic");
@@ -357,7 +398,7 @@ impl Worker {
         &mut self,
         commands: &[Command],
         timings: &mut Timings,
-    ) -> Result<Vec<Decision>, StoreError> {
+    ) -> Result<Decided, StoreError> {
         let begun = self.store.begin(WindowLock::Shared).await;
         timings.lap(Step::Begin);
         let (mut unit, frame) = begun?;
@@ -367,10 +408,10 @@ impl Worker {
                 let ended = if writes {
                     commit(unit).await
                 } else {
-                    unit.rollback().await
+                    unit.rollback().await.map(|()| Durable::already())
                 };
                 timings.lap(Step::Commit);
-                ended.map(|()| decisions)
+                ended.map(|durable| Decided { decisions, durable })
             }
             Err(error) => {
                 if let Err(second) = unit.rollback().await {

@@ -17,6 +17,7 @@ use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::codec::{Cell, Columns, Mismatch, Rows, Type, row};
 use crate::door::Door;
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
@@ -296,7 +297,7 @@ impl Session for PostgresSession {
         self.watch(outcome).map(|done| done.rows_affected())
     }
 
-    async fn commit(mut self) -> Result<(), StoreError> {
+    async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
         if self.has_failed {
             // PostgreSQL would answer such a commit with a rollback, and call it a success.
             self.rollback().await?;
@@ -306,12 +307,20 @@ impl Session for PostgresSession {
         let outcome = sqlx::raw_sql("commit").execute(&mut **connection).await;
         outcome.map_err(commit_failure)?;
         self.is_open = false;
-        Ok(())
+        // The server answers once it is.
+        Ok(Durable::already())
+    }
+
+    fn seen(&self) -> Durable {
+        // Nobody sees a commit before it is on disk.
+        Durable::already()
     }
 
     async fn rollback(mut self) -> Result<(), StoreError> {
-        self.run("rollback".into()).await?;
-        self.is_open = false;
+        if self.is_open {
+            self.run("rollback".into()).await?;
+            self.is_open = false;
+        }
         Ok(())
     }
 

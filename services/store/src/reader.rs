@@ -54,7 +54,94 @@ async fn ask<E: Engine, T: Send>(
     read: Read<T>,
 ) -> Result<Vec<T>, StoreError> {
     let mut session = engine.ask().await?;
-    session.fetch(statement, arguments, read).await
+    let answer = session.fetch(statement, arguments, read).await?;
+    session.rollback().await?;
+    Ok(answer)
+}
+
+/// A member's transactions before `before`, latest first: along the chain, from its end or from a
+/// link of it.
+async fn read_activity<S: Session>(
+    session: &mut S,
+    member: MemberId,
+    partner: Option<PartnerId>,
+    before: Option<TransactionId>,
+    limit: i64,
+) -> Result<Vec<Transaction>, StoreError> {
+    let (statement, key) = match before {
+        None => (&sql::LAST_OF_MEMBER, Rows::one(cells![member.uuid()])),
+        Some(before) => {
+            let key = cells![member.uuid(), before.uuid()];
+            (&sql::PREVIOUS_OF_MEMBER, Rows::one(key))
+        }
+    };
+    let from = fetch_one(session, statement, key, books::read_maybe_id).await?;
+    let Some(from) = from.flatten() else {
+        return Ok(Vec::new());
+    };
+    let arguments = cells![member.uuid(), from, partner.map(PartnerId::uuid), limit];
+    session
+        .fetch(
+            &sql::ACTIVITY,
+            Rows::one(arguments),
+            books::read_transaction,
+        )
+        .await
+}
+
+/// A page of postings; see [`Reader::postings`].
+async fn read_postings<S: Session>(
+    session: &mut S,
+    filter: PostingFilter,
+    after: Option<TransactionId>,
+    limit: i64,
+) -> Result<PostingPage, StoreError> {
+    let wanted = usize::try_from(limit).unwrap_or(0);
+    let span = match filter.window {
+        None => Some((Uuid::nil(), Uuid::max())),
+        Some(window) => {
+            let key = Rows::one(cells![window.uuid()]);
+            let span = fetch_one(session, &sql::WINDOW_SPAN, key, registry::read_span);
+            span.await?.flatten()
+        }
+    };
+    let Some((first, to)) = span else {
+        return Ok(PostingPage::default());
+    };
+    // The statement goes on after an id.
+    let before = Uuid::from_u128(first.as_u128().saturating_sub(1));
+    let mut from = after.map_or(before, |after| before.max(after.uuid()));
+    let at_a_time = if filter.partner.is_some() {
+        limit.max(POSTINGS_AT_A_TIME)
+    } else {
+        limit
+    };
+    let mut found = PostingPage::default();
+    for _ in 0..POSTING_READS_MAX {
+        let arguments = cells![
+            from,
+            to,
+            filter.window.map(WindowId::uuid),
+            filter.member.map(MemberId::uuid),
+            at_a_time,
+        ];
+        let page = session.fetch(
+            &sql::POSTING_PAGE,
+            Rows::one(arguments),
+            books::read_transaction,
+        );
+        let page = page.await?;
+        let is_last = i64::try_from(page.len()).is_ok_and(|len| len < at_a_time);
+        from = page.last().map_or(to, |last| last.id.uuid());
+        let is_wanted = |posting: &Transaction| filter.partner.is_none_or(|p| concerns(posting, p));
+        found.rows.extend(page.into_iter().filter(is_wanted));
+        if is_last || found.rows.len() >= wanted {
+            found.rows.truncate(wanted);
+            return Ok(found);
+        }
+    }
+    found.next = Some(TransactionId::from_uuid(from));
+    Ok(found)
 }
 
 /// The network with its face values.
@@ -246,39 +333,9 @@ impl<E: Engine> Reader for E {
             return Ok(Vec::new());
         }
         let mut session = self.ask().await?;
-        let from = match before {
-            None => {
-                let key = Rows::one(cells![member.uuid()]);
-                fetch_one(
-                    &mut session,
-                    &sql::LAST_OF_MEMBER,
-                    key,
-                    books::read_maybe_id,
-                )
-                .await?
-            }
-            Some(before) => {
-                let key = Rows::one(cells![member.uuid(), before.uuid()]);
-                fetch_one(
-                    &mut session,
-                    &sql::PREVIOUS_OF_MEMBER,
-                    key,
-                    books::read_maybe_id,
-                )
-                .await?
-            }
-        };
-        let Some(from) = from.flatten() else {
-            return Ok(Vec::new());
-        };
-        let arguments = cells![member.uuid(), from, partner.map(PartnerId::uuid), limit];
-        session
-            .fetch(
-                &sql::ACTIVITY,
-                Rows::one(arguments),
-                books::read_transaction,
-            )
-            .await
+        let found = read_activity(&mut session, member, partner, before, limit).await?;
+        session.rollback().await?;
+        Ok(found)
     }
 
     async fn open_window(&self) -> Result<Window, StoreError> {
@@ -336,53 +393,9 @@ impl<E: Engine> Reader for E {
         after: Option<TransactionId>,
         limit: i64,
     ) -> Result<PostingPage, StoreError> {
-        let wanted = usize::try_from(limit).unwrap_or(0);
         let mut session = self.ask().await?;
-        let span = match filter.window {
-            None => Some((Uuid::nil(), Uuid::max())),
-            Some(window) => {
-                let key = Rows::one(cells![window.uuid()]);
-                let span = fetch_one(&mut session, &sql::WINDOW_SPAN, key, registry::read_span);
-                span.await?.flatten()
-            }
-        };
-        let Some((first, to)) = span else {
-            return Ok(PostingPage::default());
-        };
-        // The statement goes on after an id.
-        let before = Uuid::from_u128(first.as_u128().saturating_sub(1));
-        let mut from = after.map_or(before, |after| before.max(after.uuid()));
-        let at_a_time = if filter.partner.is_some() {
-            limit.max(POSTINGS_AT_A_TIME)
-        } else {
-            limit
-        };
-        let mut found = PostingPage::default();
-        for _ in 0..POSTING_READS_MAX {
-            let arguments = cells![
-                from,
-                to,
-                filter.window.map(WindowId::uuid),
-                filter.member.map(MemberId::uuid),
-                at_a_time,
-            ];
-            let page = session.fetch(
-                &sql::POSTING_PAGE,
-                Rows::one(arguments),
-                books::read_transaction,
-            );
-            let page = page.await?;
-            let is_last = i64::try_from(page.len()).is_ok_and(|len| len < at_a_time);
-            from = page.last().map_or(to, |last| last.id.uuid());
-            let is_wanted =
-                |posting: &Transaction| filter.partner.is_none_or(|p| concerns(posting, p));
-            found.rows.extend(page.into_iter().filter(is_wanted));
-            if is_last || found.rows.len() >= wanted {
-                found.rows.truncate(wanted);
-                return Ok(found);
-            }
-        }
-        found.next = Some(TransactionId::from_uuid(from));
+        let found = read_postings(&mut session, filter, after, limit).await?;
+        session.rollback().await?;
         Ok(found)
     }
 

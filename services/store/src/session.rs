@@ -10,6 +10,7 @@ use std::future::Future;
 use coalition_ledger::time::Timestamp;
 
 use crate::codec::{Columns, Rows};
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::statements::Statement;
 use crate::traits::WindowLock;
@@ -37,10 +38,21 @@ pub(crate) trait Session: Send + 'static {
         rows: Rows,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Makes a transaction durable.
-    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Commits a transaction, which may be durable a little later.
+    fn commit_ahead(self) -> impl Future<Output = Result<Durable, StoreError>> + Send;
 
-    /// Gives a transaction up, or ends one that only read.
+    /// Makes a transaction durable.
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send
+    where
+        Self: Sized,
+    {
+        async { self.commit_ahead().await?.reached().await }
+    }
+
+    /// What it may have seen of the books by now.
+    fn seen(&self) -> Durable;
+
+    /// Gives a transaction up, or ends a session that only read; what it read is durable.
     fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Breaks the connection: whatever is done on it next finds out.

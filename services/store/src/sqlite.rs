@@ -2,11 +2,13 @@
 //!
 //! Sets of rows go in as `values`, in chunks of a few sizes so that every text stays prepared. One
 //! connection writes, so that a unit holds the open window by being the one at work, shared or not;
-//! a few others read, each from the snapshot that WAL gives it. Every commit is synced. One process
-//! has the file, by a lock beside it: the connection that writes must be the only one. [`checkpoint`]
-//! keeps the log short. Compare with [`crate::postgres`].
+//! a few others read, each from the snapshot that WAL gives it. Nothing is told that is not on disk;
+//! [`log`] brings it there beside the next unit, and [`checkpoint`] keeps the log short. One process
+//! has the file, by a lock beside it: the connection that writes must be the only one. Compare with
+//! [`crate::postgres`].
 
 mod checkpoint;
+mod log;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::codec::{Cell, Columns, Rows, row};
 use crate::door::Door;
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
@@ -31,6 +34,7 @@ use crate::session::{Engine, Read, Session};
 use crate::statements::{self as sql, CHUNK_ROWS, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 use checkpoint::{Checkpoints, Tally};
+use log::Log;
 
 /// Statements that a connection keeps prepared: all there are, in all sizes, and room.
 const PREPARED_STATEMENTS: usize = 512;
@@ -43,7 +47,7 @@ const READER_CACHE_KIB: u32 = 8 * 1024;
 /// Pages in the log at which a commit copies them to their places, should [`checkpoint`] have fallen
 /// behind.
 const CHECKPOINT_PAGES: u32 = 64_000;
-/// What the log is cut to after a checkpoint, in bytes.
+/// What the log is cut to when it begins anew, in bytes.
 const LOG_LIMIT_BYTES: u32 = 64 * 1024 * 1024;
 /// Rows that wait between SQLite's thread and ours.
 const ROWS_IN_FLIGHT: usize = 1_024;
@@ -54,6 +58,7 @@ row!(SqliteRow);
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Arc<Mutex<Writer>>,
+    log: Arc<Log>,
     checkpoints: Checkpoints,
     readers: SqlitePool,
     /// How long a unit waits for the one before it.
@@ -76,6 +81,7 @@ struct Writer {
     /// Rows that the transaction under way has written.
     rows: u64,
     tally: Tally,
+    log: Arc<Log>,
 }
 
 impl SqliteStore {
@@ -86,11 +92,14 @@ impl SqliteStore {
     /// `Unsuitable` where another process has the file open.
     pub async fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
         let lock = lock(path)?;
+        let log = Arc::new(Log::of(path)?);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            // Whatever must not be reordered is synced: the log before it is copied, the file before
+            // the log begins anew. Commits are not: see `log`.
+            .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(PREPARED_STATEMENTS)
@@ -120,12 +129,14 @@ impl SqliteStore {
             is_closed: false,
             rows: 0,
             tally: Tally::default(),
+            log: Arc::clone(&log),
         };
         let due = writer.tally.due();
         let writer = Arc::new(Mutex::new(writer));
         let checkpoints = Checkpoints::start(path, copying, Arc::clone(&writer), due);
         Ok(Self {
             writer,
+            log,
             checkpoints,
             readers,
             unit_timeout: settings.unit_timeout,
@@ -133,6 +144,12 @@ impl SqliteStore {
             readers_door: Door::new("questions to the books at a time"),
             lock,
         })
+    }
+
+    /// Has syncs of the log fail or wait on purpose.
+    #[cfg(feature = "faults")]
+    pub(crate) fn trouble(&self, faults: &crate::faults::Faults) {
+        self.log.trouble(faults.clone());
     }
 
     /// The writer, once the unit before has ended.
@@ -193,6 +210,7 @@ impl Writer {
         if self.is_closed {
             return Err(StoreError::Unavailable(sqlx::Error::PoolClosed));
         }
+        self.log.check()?;
         if let Some(connection) = &mut self.connection
             && self.is_open
         {
@@ -206,6 +224,8 @@ impl Writer {
         if self.connection.is_none() {
             self.connection = Some(self.options.connect().await.map_err(failure)?);
         }
+        // A commit that nobody waited for is over by now.
+        self.log.written();
         Ok(())
     }
 }
@@ -217,17 +237,18 @@ impl Engine for SqliteStore {
         let mut writer = self.writer().await?;
         writer.is_open = true;
         writer.rows = 0;
-        let mut session = SqliteSession::new(Handle::Writer(writer));
+        let mut session = SqliteSession::new(Handle::Writer(writer), &self.log);
         session.run("begin immediate").await?;
         Ok(session)
     }
 
     async fn ask(&self) -> Result<SqliteSession, StoreError> {
         let connection = self.reading().await?;
-        Ok(SqliteSession::new(Handle::Reader {
+        let handle = Handle::Reader {
             connection: Some(connection),
             is_open: false,
-        }))
+        };
+        Ok(SqliteSession::new(handle, &self.log))
     }
 
     async fn snapshot(&self) -> Result<SqliteSession, StoreError> {
@@ -236,7 +257,7 @@ impl Engine for SqliteStore {
             connection: Some(connection),
             is_open: true,
         };
-        let mut session = SqliteSession::new(handle);
+        let mut session = SqliteSession::new(handle, &self.log);
         session.run("begin deferred").await?;
         Ok(session)
     }
@@ -245,7 +266,11 @@ impl Engine for SqliteStore {
         let mut writer = self.writer().await?;
         let connection = writer.connection.as_mut();
         let connection = connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))?;
-        migrate::run(&migrate::SQLITE, connection, failure).await
+        self.log.committing();
+        let migrated = migrate::run(&migrate::SQLITE, connection, failure).await;
+        self.log.written();
+        migrated?;
+        self.log.seen().reached().await
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
@@ -275,6 +300,7 @@ impl Engine for SqliteStore {
 /// A connection to SQLite at work.
 pub struct SqliteSession {
     handle: Handle,
+    log: Arc<Log>,
     /// Whether a statement of the transaction has failed: then it must not be committed.
     has_failed: bool,
 }
@@ -289,9 +315,10 @@ enum Handle {
 }
 
 impl SqliteSession {
-    const fn new(handle: Handle) -> Self {
+    fn new(handle: Handle, log: &Arc<Log>) -> Self {
         Self {
             handle,
+            log: Arc::clone(log),
             has_failed: false,
         }
     }
@@ -369,26 +396,43 @@ impl Session for SqliteSession {
         Ok(written)
     }
 
-    async fn commit(mut self) -> Result<(), StoreError> {
+    async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
         if self.has_failed {
             // SQLite would store what succeeded before the failure.
             self.rollback().await?;
             return Err(StoreError::Conflict);
         }
+        self.log.committing();
         let outcome = sqlx::query("commit").execute(self.connection()?).await;
+        self.log.written();
         outcome.map_err(commit_failure)?;
         self.ended();
         if let Handle::Writer(writer) = &mut self.handle {
             let rows = writer.rows;
             writer.tally.add(rows);
         }
-        Ok(())
+        Ok(self.seen())
+    }
+
+    fn seen(&self) -> Durable {
+        self.log.seen()
     }
 
     async fn rollback(mut self) -> Result<(), StoreError> {
-        self.run("rollback").await?;
-        self.ended();
-        Ok(())
+        let is_open = !matches!(self.handle, Handle::Reader { is_open: false, .. });
+        if is_open {
+            self.run("rollback").await?;
+            self.ended();
+        }
+        let seen = self.seen();
+        // Others need the connection more than this one does.
+        drop(self);
+        seen.reached().await.map_err(|error| match error {
+            StoreError::UnknownCommit(error) => {
+                StoreError::Unavailable(sqlx::Error::Io(std::io::Error::other(error)))
+            }
+            error => error,
+        })
     }
 
     #[cfg(feature = "faults")]

@@ -74,7 +74,17 @@ impl<E: Engine> Store for E {
     }
 
     async fn scan(&self) -> Result<Box<dyn Scan>, StoreError> {
-        Ok(Box::new(Picture::new(self.snapshot().await?)))
+        let mut session = self.snapshot().await?;
+        // The first question takes the picture: all of it is durable, once that is.
+        fetch_one(
+            &mut session,
+            &sql::FRAME,
+            Rows::none(),
+            registry::read_frame,
+        )
+        .await?;
+        session.seen().reached().await?;
+        Ok(Box::new(Picture::new(session)))
     }
 
     async fn close(&self) {

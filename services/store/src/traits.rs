@@ -18,6 +18,7 @@ use coalition_ledger::snapshot::{
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::Transaction;
 
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::model::{
     AgreementRow, KeyFingerprint, MemberView, Network, NetworkTerms, PartnerRow, PostingFilter,
@@ -194,13 +195,19 @@ pub trait Unit: Send {
     /// Sets a sandbox's clock.
     async fn set_clock(&mut self, now: Timestamp) -> Result<(), StoreError>;
 
+    /// Commits: from now on everybody sees it, and the next unit may begin. Durable it may become a
+    /// little later; nobody may be told before.
+    async fn commit_ahead(self: Box<Self>) -> Result<Durable, StoreError>;
     /// Makes everything durable.
-    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
-    /// Gives everything up, explicitly.
+    #[must_use]
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.commit_ahead().await?.reached().await
+    }
+    /// Gives everything up, explicitly. What was read may be told: it is durable.
     async fn rollback(self: Box<Self>) -> Result<(), StoreError>;
 }
 
-/// Questions about what is committed; each answer is consistent in itself.
+/// Questions about what is committed; each answer is consistent in itself, and durable.
 #[async_trait]
 pub trait Reader: Send + Sync {
     /// Members with a lot that matured or expired by `now`, at most `limit`, the longest due first.
@@ -285,7 +292,7 @@ pub trait Reader: Send + Sync {
     async fn trial_sums(&self) -> Result<TrialSums, StoreError>;
 }
 
-/// Everything, as of one instant: what `verify` reads. Pages come in the order of their ids.
+/// Everything, as of one instant, durable: what `verify` reads. Pages come in the order of their ids.
 #[async_trait]
 pub trait Scan: Send {
     /// How many transactions there are.

@@ -27,6 +27,7 @@ use coalition_ledger::transaction::Transaction;
 
 use crate::codec::books::StoredMember;
 use crate::codec::{Coded, Rows, books, cells, registry};
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::model::{AgreementRow, AgreementState, PartnerRow, SettlementRow, Window, WindowState};
 use crate::reader::read_settlement;
@@ -597,7 +598,7 @@ impl<S: Session> Unit for Work<S> {
         write_one(&mut self.session, &sql::SET_CLOCK, Rows::one(cells![now])).await
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+    async fn commit_ahead(mut self: Box<Self>) -> Result<Durable, StoreError> {
         let ended = match self.move_tails().await {
             Ok(()) => self.widen_spans().await,
             failed => failed,
@@ -606,7 +607,7 @@ impl<S: Session> Unit for Work<S> {
             self.session.rollback().await?;
             return Err(error);
         }
-        self.session.commit().await
+        self.session.commit_ahead().await
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {

@@ -25,6 +25,8 @@ pub(crate) enum Step {
     Commit,
     /// Gives an attempt up, and waits before the next.
     Retry,
+    /// Waits until the commit is durable, where the commit does not. The next batch is at work.
+    Sync,
 }
 
 /// How long each step of one batch took, over all attempts.
@@ -32,7 +34,7 @@ pub(crate) enum Step {
 pub(crate) struct Timings {
     begun: Instant,
     lap: Instant,
-    spent: [Duration; 6],
+    spent: [Duration; 7],
     attempts: u32,
 }
 
@@ -43,7 +45,7 @@ impl Timings {
         Self {
             begun: now,
             lap: now,
-            spent: [Duration::ZERO; 6],
+            spent: [Duration::ZERO; 7],
             attempts: 0,
         }
     }
@@ -71,7 +73,7 @@ impl Timings {
             return;
         }
         let queue = self.begun.duration_since(asked);
-        let [begin, fetch, decide, write, commit, retry] = self.spent.map(micros);
+        let [begin, fetch, decide, write, commit, retry, sync] = self.spent.map(micros);
         tracing::warn!(
             target: SLOW_BATCHES,
             commands,
@@ -84,6 +86,7 @@ impl Timings {
             write_us = write,
             commit_us = commit,
             retry_us = retry,
+            sync_us = sync,
             "a batch took long"
         );
     }

@@ -5,9 +5,11 @@
 //! calls walked over are all there are: those of the rulebook, of the snapshot, of the effects, the
 //! commit; and once more as a replay, for the rollback. For each call and each kind of fault the
 //! batch is sent, fails (or not), is sent again, and another one after it. [`child`] does the same
-//! with processes that end at the call; [`wire`] with a network that loses, delays and swallows.
+//! with processes that end at the call; [`wire`] with a network that loses, delays and swallows;
+//! [`disk`] with a disk that takes long or fails.
 
 mod child;
+mod disk;
 mod proxy;
 mod wire;
 mod world;

@@ -17,7 +17,7 @@ use coalition_ledger::transaction::Transaction;
 use coalition_store::model::{
     AgreementRow, AgreementState, PartnerRow, SettlementRow, Window, WindowState,
 };
-use coalition_store::{LotDemand, StoreError, Unit};
+use coalition_store::{Durable, LotDemand, StoreError, Unit};
 
 use super::database::{Tables, in_force};
 use super::work::{Judged, SimUnit, row_of};
@@ -498,8 +498,8 @@ impl Unit for SimUnit {
         self.write(|t| &mut t.network, (), set).await
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
-        self.end_stored().await
+    async fn commit_ahead(mut self: Box<Self>) -> Result<Durable, StoreError> {
+        self.end_stored().await.map(|()| Durable::already())
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {

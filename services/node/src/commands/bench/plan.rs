@@ -22,6 +22,8 @@ use crate::client::Client;
 
 /// Calls in flight for the hottest member.
 const IN_FLIGHT_HOT: usize = 1_000;
+/// Calls at once of many callers: more of them wait in a batch, so that it is worth its while.
+const IN_FLIGHT_MANY: usize = 1_024;
 
 /// Calls in flight while each has a transaction of its own.
 const IN_FLIGHT_SINGLE: usize = 8;
@@ -132,7 +134,7 @@ impl<'a> Bench<'a> {
         let client = node.client(IN_FLIGHT)?;
         let town = Town::furnish(&client, PARTNERS, self.sizes.members).await?;
 
-        let earn = self.earns(engine, &node, &client, &town).await?;
+        let (earn, greatest) = self.earns(engine, &node, &client, &town).await?;
         if self.wants(engine.of(ONE_PARTNER)) {
             self.one_partner(engine, &town).await?;
         }
@@ -144,45 +146,57 @@ impl<'a> Bench<'a> {
         }
         node.stop().await?;
         if self.wants(engine.of(GROUP_COMMIT)) {
-            self.single(engine, &setup, &town, &earn).await?;
+            self.single(engine, &setup, &town, &greatest).await?;
         }
         Ok(())
     }
 
-    /// Earns: at full speed beside empty calls, and at half of it.
+    /// Earns: at full speed beside empty calls, and at half of it. Full speed is the greatest of some
+    /// callers and of many, for either kind of call. Answers the rate of some, and the greatest.
     async fn earns(
         &mut self,
         engine: Engine,
         node: &Node,
         client: &Client,
         town: &Town,
-    ) -> anyhow::Result<Measured> {
-        self.now_measuring(format!("{engine}: empty calls and earns"));
+    ) -> anyhow::Result<(Measured, Measured)> {
+        let measured = self.sizes.measured;
         let spread = town.earns(PARTNERS, town.members())?;
+        self.now_measuring(format!("{engine}: empty calls and earns"));
         let empty = Empty(client.clone());
-        let (empty, earn) = in_turns(&empty, &spread, IN_FLIGHT, self.sizes.measured).await?;
+        let (empty, earn) = in_turns(&empty, &spread, IN_FLIGHT, measured).await?;
+        self.now_measuring(format!("{engine}: empty calls and earns of many callers"));
+        let client = node.client(IN_FLIGHT_MANY)?;
+        let of_many = town.through(&client).earns(PARTNERS, town.members())?;
+        let many = in_turns(&Empty(client), &of_many, IN_FLIGHT_MANY, measured).await?;
         let peak = node.memory_peak_mib()?;
-        let detail = format!("at most, under {IN_FLIGHT} earns in flight");
+        let detail = format!("at most, under {IN_FLIGHT_MANY} earns in flight");
         self.note(engine.of(MEMORY_LOAD), peak, Size::Full, detail);
+        let (empty_callers, empty) = faster(empty, many.0);
+        let (callers, greatest) = faster(earn.clone(), many.1);
         let name = engine.of(EARN_OVER_EMPTY);
         if self.wants(name) {
             let detail = format!(
-                "{earn} earns (p50 {:.1} ms, p99 {:.1} ms), {empty} empty",
+                "{greatest} earns with {callers} in flight (p50 {:.1} ms, p99 {:.1} ms), {empty} \
+                 empty with {empty_callers}; with {IN_FLIGHT} {earn} earns (p50 {:.1} ms, p99 {:.1} \
+                 ms)",
+                greatest.latency_ms(0.5),
+                greatest.latency_ms(0.99),
                 earn.latency_ms(0.5),
                 earn.latency_ms(0.99)
             );
-            let ratio = earn.rate() / empty.rate();
+            let ratio = greatest.rate() / empty.rate();
             self.report.note(name, ratio, detail);
         }
         let name = engine.of(P99);
         if self.wants(name) {
-            let half = earn.rate() / 2.0;
+            let half = greatest.rate() / 2.0;
             self.now_measuring(format!("{engine}: {half:.0} earns a second"));
             let calm = open_loop(&spread, half, self.sizes.measured, &mut Seen::default()).await?;
             let detail = format!("{calm} earns, p50 {:.1} ms", calm.latency_ms(0.5));
             self.report.note(name, calm.latency_ms(0.99), detail);
         }
-        Ok(earn)
+        Ok((earn, greatest))
     }
 
     /// Earns at a single partner beside earns at all.
@@ -397,5 +411,14 @@ fn smaller_than(size: u64, full: u64, of: &str) -> Size {
         Size::Full
     } else {
         Size::Smaller(format!("{size} {of}"))
+    }
+}
+
+/// The faster of some callers and of many, and how many those are.
+fn faster(some: Measured, many: Measured) -> (usize, Measured) {
+    if many.rate() > some.rate() {
+        (IN_FLIGHT_MANY, many)
+    } else {
+        (IN_FLIGHT, some)
     }
 }

@@ -24,11 +24,15 @@ pub(super) struct Spent {
     pub(super) commit: u64,
     #[serde(rename = "retry_us")]
     pub(super) retry: u64,
+    /// The next batch is at work meanwhile.
+    #[serde(rename = "sync_us")]
+    pub(super) sync: u64,
 }
 
 impl Spent {
-    /// The steps of the batch itself; its calls' wait for the batch before is none.
-    pub(super) fn steps(&self) -> [(&'static str, u64); 6] {
+    /// The steps of the batch itself; its calls' wait for the batch before is none. The last is beside
+    /// the steps of the next batch.
+    pub(super) fn steps(&self) -> [(&'static str, u64); 7] {
         [
             ("begin", self.begin),
             ("fetch", self.fetch),
@@ -36,6 +40,7 @@ impl Spent {
             ("write", self.write),
             ("commit", self.commit),
             ("other writers", self.retry),
+            ("sync", self.sync),
         ]
     }
 
@@ -128,13 +133,13 @@ mod tests {
     fn a_slow_batch_is_read_from_the_log() {
         let line = r#"{"timestamp":"2026-01-02T03:04:05.250000Z","level":"WARN","message":"a batch
             took long","commands":210,"attempts":1,"total_us":39000,"queue_us":2000,"begin_us":300,
-            "fetch_us":1200,"decide_us":500,"write_us":2000,"commit_us":35000,"retry_us":0,
-            "target":"coalition::slow_batch"}"#
+            "fetch_us":1200,"decide_us":500,"write_us":2000,"commit_us":30000,"retry_us":0,
+            "sync_us":5000,"target":"coalition::slow_batch"}"#
             .replace('\n', " ");
         let batch = SlowBatch::read(&line).unwrap();
         assert_eq!(batch.ended % 1_000_000, 250_000);
         assert_eq!((batch.commands, batch.own()), (210, 39_000));
-        assert_eq!(batch.spent.longest(), ("commit", 35_000));
+        assert_eq!(batch.spent.longest(), ("commit", 30_000));
         assert_eq!(SlowBatch::read(&line.replace("slow_batch", "else")), None);
         assert_eq!(SlowBatch::read("coalition::slow_batch"), None);
     }
