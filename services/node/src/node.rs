@@ -19,8 +19,8 @@ use coalition_rpc::auth::dev::{DevKey, JWKS_FILE};
 use coalition_rpc::auth::keys::KeySource;
 use coalition_rpc::server::Ended;
 use coalition_rpc::{AuthSettings, Authenticator, Health, ServerSettings, Stack, serve};
-use coalition_store::SystemClock;
 use coalition_store::poster::Poster;
+use coalition_store::{Store, SystemClock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -149,7 +149,11 @@ impl RunningNode {
         let (Served { stack, health }, books) = served;
 
         if let Some(books) = &books {
-            let watched = watch_books(books.poster().clone(), health.clone());
+            let watched = watch_books(
+                books.poster().clone(),
+                Arc::clone(books.books.store()),
+                health.clone(),
+            );
             tokio::spawn(stop.clone().run_until_cancelled_owned(watched));
         }
         let settings = server_settings(&config, roles);
@@ -279,12 +283,14 @@ async fn authenticator(config: &Config) -> anyhow::Result<(Arc<Authenticator>, O
 
 /// Tells everybody who asks for the health of this process, once posting has stopped because the
 /// books are damaged or the disk fails: it cannot do what it is there for until somebody has looked.
-async fn watch_books(poster: Poster, health: Vec<Health>) {
-    poster.stopped().await;
-    if poster.has_stopped() {
-        tracing::error!("not serving any more: the books are damaged; run `coalition verify`");
-    } else {
-        tracing::error!("not serving any more: look after the disk, then start again");
+async fn watch_books(poster: Poster, store: Arc<dyn Store>, health: Vec<Health>) {
+    tokio::select! {
+        () = poster.stopped() => {
+            tracing::error!("not serving any more: the books are damaged; run `coalition verify`");
+        }
+        () = store.failed() => {
+            tracing::error!("not serving any more: look after the disk, then start again");
+        }
     }
     for health in &health {
         health.set_all(false).await;

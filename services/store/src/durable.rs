@@ -40,4 +40,18 @@ impl Durable {
             Some(reached) => reached.await,
         }
     }
+
+    /// The same, for whoever has only read.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn reached_for_reading(self) -> Result<(), StoreError> {
+        self.reached().await.map_err(|error| match error {
+            StoreError::UnknownCommit(error) => {
+                StoreError::Unavailable(sqlx::Error::Io(std::io::Error::other(error)))
+            }
+            error => error,
+        })
+    }
 }

@@ -239,6 +239,10 @@ impl<E: Engine> Engine for Faulty<E> {
         self.inner.check_schema().await
     }
 
+    async fn failed(&self) {
+        self.inner.failed().await;
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::caught::{Panic, commit};
+use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::poster::{PostError, Poster};
 use crate::store::{WINDOW_LOG, micros};
@@ -152,21 +153,22 @@ impl Operations {
     async fn attempt<T, W: AsyncWork<T>>(&self, work: &W) -> Result<T, OperationError> {
         let (mut unit, frame) = self.store.begin(WindowLock::Exclusive).await?;
         let since = Instant::now();
-        let done = match work.run(self, unit.as_mut(), &frame).await {
-            Ok(done) => match commit(unit).await {
-                Ok(durable) => durable.reached().await.map(|()| done),
-                Err(error) => Err(error),
-            }
-            .map_err(Into::into),
-            Err(error) => {
-                if let Err(second) = unit.rollback().await {
-                    tracing::debug!(error = %second, "rolling back failed too");
-                }
-                Err(error)
-            }
+        let done = work.run(self, unit.as_mut(), &frame).await;
+        let committed = match &done {
+            Ok(_) => commit(unit).await,
+            Err(_) => unit.rollback().await.map(|()| Durable::already()),
         };
         tracing::debug!(target: WINDOW_LOG, held_us = micros(since.elapsed()), "free");
-        done
+        match (done, committed) {
+            (Ok(done), Ok(durable)) => Ok(durable.reached().await.map(|()| done)?),
+            // An objection is an answer too, and what it rests on may not be on disk.
+            (Ok(_) | Err(OperationError::Objection(_)), Err(error)) => Err(error.into()),
+            (Err(error), Err(second)) => {
+                tracing::debug!(error = %second, "rolling back failed too");
+                Err(error)
+            }
+            (Err(error), Ok(_)) => Err(error),
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub const BATCH_COMMANDS: usize = 512;
 pub const SLOW_BATCH: Duration = Duration::from_secs(1);
 /// How often a batch runs again because another writer was first.
 const ATTEMPTS: u32 = 32;
+/// How often books that look damaged are read again, in a unit of its own, before posting stops.
+const DOUBTS: u32 = 2;
 /// Attempts that follow each other at once; later ones wait a little, longer each time.
 const EAGER_ATTEMPTS: u32 = 4;
 /// The longest wait between two attempts, in milliseconds.
@@ -114,28 +116,18 @@ pub struct Poster {
     door: Arc<Door>,
 }
 
-/// What stops posting for good: pulled by whoever finds a reason.
+/// What stops posting for good: pulled once the books are found damaged, by whoever finds it.
 #[derive(Clone)]
-struct Brake(Arc<watch::Sender<Option<Reason>>>);
-
-/// Why posting has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    /// The books are damaged.
-    Damaged,
-    /// Commits cannot be brought to the disk: the store refuses whatever comes.
-    Disk,
-}
+struct Brake(Arc<watch::Sender<bool>>);
 
 impl Brake {
-    fn is_damaged(&self) -> bool {
-        *self.0.borrow() == Some(Reason::Damaged)
+    fn is_pulled(&self) -> bool {
+        *self.0.borrow()
     }
 
-    fn pull(&self, reason: Reason, what: &str) {
-        let before = self.0.send_replace(Some(reason));
-        if before != Some(reason) {
-            tracing::error!(?reason, what, "posting stops here");
+    fn pull(&self, what: &str) {
+        if !self.0.send_replace(true) {
+            tracing::error!(what, "the books are damaged: posting stops here");
         }
     }
 }
@@ -151,10 +143,10 @@ impl Poster {
         settings: PosterSettings,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(settings.queue_calls.max(1));
-        let brake = Brake(Arc::new(watch::Sender::new(None)));
+        let brake = Brake(Arc::new(watch::Sender::new(false)));
         let worker = Worker {
             store,
-            teller: Teller::start(brake.clone()),
+            teller: Teller::start(),
             clock,
             mint: IdMint::new(seed),
             rulebook: Arc::new(Rulebook::default()),
@@ -174,19 +166,18 @@ impl Poster {
     /// Whether posting has stopped because the books are damaged.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.brake.is_damaged()
+        self.brake.is_pulled()
     }
 
-    /// Waits until posting has stopped, because the books are damaged or cannot be brought to the
-    /// disk; for ever, if that never happens.
+    /// Waits until posting has stopped because the books are damaged; for ever, if they never are.
     pub async fn stopped(&self) {
         // The sender is held here: it cannot be gone.
-        let _ = self.brake.0.subscribe().wait_for(Option::is_some).await;
+        let _ = self.brake.0.subscribe().wait_for(|pulled| *pulled).await;
     }
 
     /// Stops posting: somebody else found the books damaged.
     pub(crate) fn stop(&self, what: &str) {
-        self.brake.pull(Reason::Damaged, what);
+        self.brake.pull(what);
     }
 
     /// Decides one command; the answer is durable.
@@ -329,6 +320,10 @@ impl Worker {
                 self.teller.tell(settled).await;
             }
             Err(error) => {
+                if let Some(first) = jobs.first() {
+                    let commands = jobs.iter().map(|job| job.commands.len()).sum();
+                    timings.tell(commands, first.asked, slow_batch);
+                }
                 for job in jobs {
                     let _ = job.answer.send(Err(error.clone()));
                 }
@@ -344,10 +339,11 @@ impl Worker {
         if commands.is_empty() {
             return Ok(Decided::nothing(Vec::new()));
         }
-        if self.brake.is_damaged() {
+        if self.brake.is_pulled() {
             return Err(PostError::Stopped);
         }
         let mut attempt = 0;
+        let mut doubts = 0;
         loop {
             timings.attempt();
             let error = match self.attempt(commands, timings).await {
@@ -364,8 +360,13 @@ impl Worker {
                     return Err(PostError::Unavailable(Arc::new(error)));
                 }
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),
+                // What does not fit together may have been read on both sides of another writer.
+                StoreError::Damaged(_) if doubts < DOUBTS => {
+                    doubts += 1;
+                    timings.lap(Step::Retry);
+                }
                 StoreError::Damaged(what) => {
-                    self.brake.pull(Reason::Damaged, &what);
+                    self.brake.pull(&what);
                     return Err(PostError::Stopped);
                 }
                 // Alone, the command is at fault; of a batch, its calls are posted one by one.
@@ -413,12 +414,15 @@ impl Worker {
                 timings.lap(Step::Commit);
                 ended.map(|durable| Decided { decisions, durable })
             }
-            Err(error) => {
-                if let Err(second) = unit.rollback().await {
+            Err(error) => match unit.rollback().await {
+                // That is an answer, and what it rests on may not be on disk.
+                Err(second) if matches!(error, StoreError::OutOfRange) => Err(second),
+                Err(second) => {
                     tracing::debug!(error = %second, "rolling back failed too");
+                    Err(error)
                 }
-                Err(error)
-            }
+                Ok(()) => Err(error),
+            },
         }
     }
 

@@ -307,12 +307,12 @@ impl Session for PostgresSession {
         let outcome = sqlx::raw_sql("commit").execute(&mut **connection).await;
         outcome.map_err(commit_failure)?;
         self.is_open = false;
-        // The server answers once it is.
+        // The server answers once it is on disk, unless it was told not to care.
         Ok(Durable::already())
     }
 
     fn seen(&self) -> Durable {
-        // Nobody sees a commit before it is on disk.
+        // Nobody sees a commit before it is on disk, unless the server was told not to care.
         Durable::already()
     }
 

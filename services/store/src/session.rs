@@ -83,6 +83,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Fails where the schema is not exactly the one that this version works on.
     fn check_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Waits until the database can no longer be relied on in this process.
+    fn failed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Closes all connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

@@ -91,6 +91,7 @@ impl SqliteStore {
     ///
     /// `Unsuitable` where another process has the file open.
     pub async fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
+        let path = &real(path)?;
         let lock = lock(path)?;
         let log = Arc::new(Log::of(path)?);
         let options = SqliteConnectOptions::new()
@@ -116,7 +117,14 @@ impl SqliteStore {
         let reading = options
             .pragma("cache_size", cache(READER_CACHE_KIB))
             .pragma("query_only", "on");
-        let connection = writing.connect().await.map_err(failure)?;
+        let mut connection = writing.connect().await.map_err(failure)?;
+        if path.canonicalize().ok().as_ref() != Some(path) {
+            return Err(StoreError::Unsuitable(format!(
+                "{} is not where SQLite keeps the file: name it by its plain path",
+                path.display()
+            )));
+        }
+        checkpoint::take_over(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(settings.readers)
             .acquire_timeout(settings.reader_timeout)
@@ -133,7 +141,7 @@ impl SqliteStore {
         };
         let due = writer.tally.due();
         let writer = Arc::new(Mutex::new(writer));
-        let checkpoints = Checkpoints::start(path, copying, Arc::clone(&writer), due);
+        let checkpoints = Checkpoints::start(path, copying, Arc::clone(&writer), &log, due);
         Ok(Self {
             writer,
             log,
@@ -175,6 +183,23 @@ impl SqliteStore {
             error => failure(error),
         })
     }
+}
+
+/// Where the file is or will be, by the name that SQLite gives it: its log lies beside that.
+fn real(path: &Path) -> Result<PathBuf, StoreError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let found = match path.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => folder
+            .canonicalize()
+            .map(|folder| folder.join(path.file_name().unwrap_or_default())),
+        found => found,
+    };
+    found.map_err(|error| {
+        StoreError::Unsuitable(format!("{} cannot be opened: {error}", path.display()))
+    })
 }
 
 /// Takes the lock that says whose file this is.
@@ -264,11 +289,13 @@ impl Engine for SqliteStore {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
+        writer.is_open = true;
         let connection = writer.connection.as_mut();
         let connection = connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))?;
         self.log.committing();
         let migrated = migrate::run(&migrate::SQLITE, connection, failure).await;
         self.log.written();
+        writer.is_open = false;
         migrated?;
         self.log.seen().reached().await
     }
@@ -276,6 +303,10 @@ impl Engine for SqliteStore {
     async fn check_schema(&self) -> Result<(), StoreError> {
         let mut connection = self.readers.acquire().await.map_err(failure)?;
         migrate::check(&migrate::SQLITE, &mut *connection, failure).await
+    }
+
+    async fn failed(&self) {
+        self.log.failed().await;
     }
 
     async fn close(&self) {
@@ -402,9 +433,14 @@ impl Session for SqliteSession {
             self.rollback().await?;
             return Err(StoreError::Conflict);
         }
-        self.log.committing();
-        let outcome = sqlx::query("commit").execute(self.connection()?).await;
-        self.log.written();
+        let log = Arc::clone(&self.log);
+        let connection = self.connection()?;
+        log.committing();
+        let outcome = sqlx::query("commit").execute(connection).await;
+        if let Err(error) = &outcome {
+            log.watch(error);
+        }
+        log.written();
         outcome.map_err(commit_failure)?;
         self.ended();
         if let Handle::Writer(writer) = &mut self.handle {
@@ -427,12 +463,7 @@ impl Session for SqliteSession {
         let seen = self.seen();
         // Others need the connection more than this one does.
         drop(self);
-        seen.reached().await.map_err(|error| match error {
-            StoreError::UnknownCommit(error) => {
-                StoreError::Unavailable(sqlx::Error::Io(std::io::Error::other(error)))
-            }
-            error => error,
-        })
+        seen.reached_for_reading().await
     }
 
     #[cfg(feature = "faults")]

@@ -83,8 +83,12 @@ impl<E: Engine> Store for E {
             registry::read_frame,
         )
         .await?;
-        session.seen().reached().await?;
+        session.seen().reached_for_reading().await?;
         Ok(Box::new(Picture::new(session)))
+    }
+
+    async fn failed(&self) {
+        Engine::failed(self).await;
     }
 
     async fn close(&self) {

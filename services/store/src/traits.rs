@@ -55,7 +55,7 @@ pub struct LotDemand {
     pub limit: i64,
 }
 
-/// One database transaction. Dropped without [`Unit::commit`], nothing of it is stored.
+/// One database transaction. Dropped without [`Unit::commit`] or [`Unit::commit_ahead`], nothing of it is stored.
 ///
 /// Dropping is safe at any point, a call half way included, but it is dear: on PostgreSQL the
 /// connection is closed, on SQLite the next unit rolls back first. Whoever meets an error calls
@@ -348,6 +348,11 @@ pub trait Store: Send + Sync + 'static {
     fn reader(&self) -> &dyn Reader;
     /// Reads everything as of now.
     async fn scan(&self) -> Result<Box<dyn Scan>, StoreError>;
+    /// Waits until the database can no longer be relied on in this process, which must be started
+    /// again: then everything is refused. For ever, if that never happens.
+    async fn failed(&self) {
+        std::future::pending::<()>().await;
+    }
     /// Closes all connections, after the work under way.
     async fn close(&self);
 }

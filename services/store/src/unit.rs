@@ -79,8 +79,10 @@ impl<S: Session> Work<S> {
                 last,
                 moved: false,
             };
-            // A unit that read the member before knows better what it did since.
-            self.tails.entry(book.id).or_insert(tail);
+            // A unit that has linked to it since knows better.
+            if !self.tails.get(&book.id).is_some_and(|known| known.moved) {
+                self.tails.insert(book.id, tail);
+            }
             book
         };
         Ok(members.into_iter().map(keep).collect())

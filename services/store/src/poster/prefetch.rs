@@ -1,7 +1,8 @@
 //! Finding out what a batch needs, and fetching it in a handful of statements.
 //!
-//! The order matters. Everything that decides is read after the members' rows, whose versions guard
-//! it: whoever changes it later moves a version on, and this batch is refused. So commands that name
+//! The order matters. Whatever a member's version guards (originals, what remains of them, lots, debts)
+//! is read after the members' rows: whoever changes it later moves a version on, and this batch is
+//! refused. Requests, checks and identifiers have their keys for that, positions their floors. So commands that name
 //! an earlier transaction cost a first look, which finds out whose that is and decides nothing.
 //! Members lead to lots, lots to the issuers whose limits bind. A statement whose set is empty is
 //! left out: a batch of plain earns runs on members, requests and checks alone.

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::timings::{Step, Timings};
-use super::{Brake, Decided, Job, PostError, Reason};
+use super::{Decided, Job, PostError};
 
 /// Batches that may wait to be durable; while so many do, posting waits too. One is what the disk is
 /// at, the others have it come in one go.
@@ -24,33 +24,27 @@ pub(super) struct Settled {
 /// Whoever answers.
 pub(super) struct Teller {
     batches: mpsc::Sender<Settled>,
-    brake: Brake,
     task: JoinHandle<()>,
 }
 
 impl Teller {
-    pub(super) fn start(brake: Brake) -> Self {
+    pub(super) fn start() -> Self {
         let (batches, mut waiting) = mpsc::channel::<Settled>(BATCHES_WAITING);
-        let on_failure = brake.clone();
         let task = tokio::spawn(async move {
             while let Some(batch) = waiting.recv().await {
-                batch.tell(&on_failure).await;
+                batch.tell().await;
             }
         });
-        Self {
-            batches,
-            brake,
-            task,
-        }
+        Self { batches, task }
     }
 
     /// Answers the callers of a batch once it is durable; returns before, as a rule.
     pub(super) async fn tell(&self, batch: Settled) {
         if batch.decided.durable.is_reached() {
-            batch.tell(&self.brake).await;
+            batch.tell().await;
         } else if let Err(unsent) = self.batches.send(batch).await {
             // The task is gone, which only a bug can bring about: the batch waits here.
-            unsent.0.tell(&self.brake).await;
+            unsent.0.tell().await;
         }
     }
 
@@ -64,7 +58,7 @@ impl Teller {
 }
 
 impl Settled {
-    async fn tell(self, brake: &Brake) {
+    async fn tell(self) {
         let Self {
             jobs,
             decided,
@@ -78,7 +72,6 @@ impl Settled {
             timings.tell(commands, first.asked, slow_batch);
         }
         if let Err(error) = durable {
-            brake.pull(Reason::Disk, "a commit may not be on disk");
             let error = Arc::new(error);
             for job in jobs {
                 let _ = job.answer.send(Err(PostError::Unknown(Arc::clone(&error))));

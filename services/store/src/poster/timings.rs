@@ -25,7 +25,8 @@ pub(crate) enum Step {
     Commit,
     /// Gives an attempt up, and waits before the next.
     Retry,
-    /// Waits until the commit is durable, where the commit does not. The next batch is at work.
+    /// Waits until the commit is durable, where the commit does not. The next batches are at work,
+    /// unless too many wait.
     Sync,
 }
 

@@ -18,15 +18,18 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Writer;
+use super::log::Log;
+use super::{Writer, failure};
+use crate::error::StoreError;
 
 /// Rows that are written between two copies: about as many pages of the log. The more, the fewer are
 /// copied twice; but while the disk takes them in, the log's own syncs wait for it. Calls waited at
 /// half load (p99) 33 ms with 4,000, 26 ms with 1,000, 18 ms with 500; beyond, copying costs more than
 /// it saves.
 const ROWS: u64 = 500;
-/// Pages of the log, all copied or not, at which it is made to begin anew: that takes the writer two
-/// syncs. Whoever opens the file after an end in the middle of work reads so many.
+/// Pages of the log, all copied or not, at which it is made to begin anew: that costs the writer two
+/// syncs, and the commit after it a third, of the new log's head. Whoever opens the file after an end
+/// in the middle of work reads so many.
 const LOG_PAGES: i32 = 16_000;
 /// A copy that took no longer has left little to copy.
 const SHORT: Duration = Duration::from_millis(5);
@@ -83,10 +86,12 @@ impl Checkpoints {
         path: &Path,
         options: SqliteConnectOptions,
         writer: Arc<Mutex<Writer>>,
+        log: &Arc<Log>,
         due: Arc<Notify>,
     ) -> Self {
         let stop = CancellationToken::new();
         let until = stop.clone();
+        let log = Arc::clone(log);
         let mut books = Books {
             options,
             writer,
@@ -100,6 +105,10 @@ impl Checkpoints {
                     // The log goes on growing; sooner or later a commit copies it.
                     tracing::warn!(%error, "the log could not be copied into the file");
                     books.connection = None;
+                    if log.watch(&error) {
+                        // What the file holds nobody knows: the log must not begin anew.
+                        break;
+                    }
                 }
             }
             books.close().await
@@ -162,6 +171,14 @@ impl Books {
         }
         self.file
     }
+}
+
+/// Brings everything into the file that the log of an earlier process holds, so that it is on disk
+/// for certain: what the system says of the log itself may be no more than it told that process.
+pub(super) async fn take_over(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let statement = sqlx::query("pragma wal_checkpoint(truncate)");
+    let copied = statement.fetch_one(connection).await;
+    copied.map(|_| ()).map_err(failure)
 }
 
 /// Copies what is in the log now, as far as nobody still reads what it replaces; answers how many

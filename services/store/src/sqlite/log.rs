@@ -7,17 +7,20 @@
 //! commits before it. The order on disk is SQLite's: frames with chained checksums, of which a
 //! recovery takes what is whole from the beginning; so a commit that is on disk has all before it.
 //!
-//! After a sync that failed nobody knows what is on disk, and the system may say nothing of it the
-//! next time: nothing is answered any more until the file is opened again.
+//! After a sync that failed, here or of the file that the log is copied into, nobody knows what is on
+//! disk, and the system may say nothing of it the next time: nothing is answered any more until the
+//! file is opened again, which copies all of the log before anything else.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::watch;
 
+use super::primary_code;
 use crate::durable::Durable;
 use crate::error::StoreError;
 #[cfg(feature = "faults")]
@@ -90,6 +93,23 @@ impl Log {
         }
     }
 
+    /// Whether that was the disk's own failure: then nothing is relied on any more.
+    pub(super) fn watch(&self, error: &sqlx::Error) -> bool {
+        // SQLITE_IOERR.
+        let is_disk = matches!(error, sqlx::Error::Io(_)) || primary_code(error) == Some(10);
+        if is_disk {
+            self.shared.fail(io::Error::other(error.to_string()));
+        }
+        is_disk
+    }
+
+    /// Waits until the log can no longer be brought to the disk.
+    pub(super) async fn failed(&self) {
+        let mut synced = self.shared.synced.subscribe();
+        // The sender is held here: it cannot be gone.
+        let _ = synced.wait_for(|synced| synced.failure.is_some()).await;
+    }
+
     /// Fails where the log can no longer be brought to the disk.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let failure = self.shared.synced.borrow().failure.clone();
@@ -142,20 +162,41 @@ impl Shared {
     /// Syncs whenever there is something new, until the log is closed or a sync fails.
     fn sync_what_comes(&self) {
         let mut synced = 0;
+        let mut log = None;
         while let Some(written) = self.next(synced) {
-            if let Err(error) = self.sync() {
-                tracing::error!(
-                    %error,
-                    path = %self.path.display(),
-                    "the log of the books cannot be brought to the disk: nothing is answered any \
-                     more; look after the disk, then start again"
-                );
-                let failure = Some(Arc::new(error));
-                self.synced.send_modify(|synced| synced.failure = failure);
-                return;
+            if let Err(error) = self.sync(&mut log) {
+                self.fail(error);
             }
             synced = written;
-            self.synced.send_modify(|state| state.commits = synced);
+            // After a failure, wherever it was met, no sync means anything.
+            let is_sound = self.synced.send_if_modified(|state| {
+                let is_sound = state.failure.is_none();
+                if is_sound {
+                    state.commits = synced;
+                }
+                is_sound
+            });
+            if !is_sound {
+                return;
+            }
+        }
+    }
+
+    /// Nobody knows any more what is on disk.
+    fn fail(&self, error: io::Error) {
+        let error = Arc::new(error);
+        let is_first = self.synced.send_if_modified(|synced| {
+            let is_first = synced.failure.is_none();
+            synced.failure.get_or_insert_with(|| Arc::clone(&error));
+            is_first
+        });
+        if is_first {
+            tracing::error!(
+                %error,
+                path = %self.path.display(),
+                "the books cannot be brought to the disk: nothing is answered any more; look after \
+                 the disk, then start again"
+            );
         }
     }
 
@@ -167,19 +208,26 @@ impl Shared {
         (state.written > synced).then_some(state.written)
     }
 
-    /// Brings what is in the log to the disk.
-    fn sync(&self) -> io::Result<()> {
+    /// Brings what is in the log to the disk. The file stays open: the system tells each of those who
+    /// have a file open of an error once, and those who open it later not at all.
+    fn sync(&self, log: &mut Option<File>) -> io::Result<()> {
         #[cfg(feature = "faults")]
         {
             let faults = self.state().faults.clone();
             faults.map_or(Ok(()), |faults| faults.before_sync())?;
         }
-        // By its name each time: with its last connection SQLite takes the log away, once all of it
-        // is in the file and on disk, and makes a new one.
-        match File::open(&self.path) {
-            Ok(log) => log.sync_data(),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        // With its last connection SQLite takes the log away, once all of it is in the file and on
+        // disk, and makes a new one.
+        let found = match self.path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?.ino(),
+        };
+        let kept = log.take();
+        let is_it = |file: &File| file.metadata().is_ok_and(|kept| kept.ino() == found);
+        let file = match kept.filter(is_it) {
+            Some(file) => file,
+            None => File::open(&self.path)?,
+        };
+        log.insert(file).sync_data()
     }
 }
