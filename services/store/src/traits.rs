@@ -55,7 +55,8 @@ pub struct LotDemand {
     pub limit: i64,
 }
 
-/// One database transaction. Dropped without [`Unit::commit`] or [`Unit::commit_ahead`], nothing of it is stored.
+/// One database transaction. Dropped without [`Unit::commit`] or [`Unit::commit_ahead`], nothing of it
+/// is stored.
 ///
 /// Dropping is safe at any point, a call half way included, but it is dear: on PostgreSQL the
 /// connection is closed, on SQLite the next unit rolls back first. Whoever meets an error calls

@@ -8,8 +8,8 @@
 //! [`plan`] measures them. [`yardstick`], [`growth`], [`latency`], [`memory`] and [`anatomy`] each look
 //! closer at one question. What they share: [`ground`] has databases, [`postgres`] starts a server where one
 //! is installed, [`process`] runs nodes, [`furnish`] takes in who uses them, [`load`] makes calls,
-//! [`fill`] and [`stock`] make books of a size, [`screen`] sets tables up. Deliberately absent: anything but the public
-//! interface and what the system says of a process or a file, except for filling books, which goes
+//! [`fill`] and [`stock`] make books of a size, [`screen`] sets tables up. Deliberately absent: anything
+//! but the public interface and what the system says of a process or a file, except for filling books, which goes
 //! past the sockets, not past the ledger.
 
 mod anatomy;

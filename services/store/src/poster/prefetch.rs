@@ -16,7 +16,7 @@ use coalition_ledger::ids::{LotId, MemberId, Party, TransactionId};
 use coalition_ledger::member::{Known, MemberBook};
 use coalition_ledger::money::Currency;
 use coalition_ledger::rulebook::Rulebook;
-use coalition_ledger::snapshot::{Position, RequestRecord, Snapshot, Subject};
+use coalition_ledger::snapshot::{CheckRecord, Position, RequestRecord, Snapshot, Subject};
 use coalition_ledger::transaction::Transaction;
 
 use crate::error::StoreError;
@@ -96,26 +96,42 @@ async fn owners_of_originals(
     unit: &mut dyn Unit,
     keys: &Keys,
 ) -> Result<BTreeSet<MemberId>, StoreError> {
-    let mut ids = keys.transactions.clone();
+    let (mut requests, mut checks) = (Vec::new(), Vec::new());
     if !keys.original_requests.is_empty() {
-        let requests: Vec<_> = keys.original_requests.iter().copied().collect();
-        let found = unit.requests(&requests).await?;
-        ids.extend(found.iter().filter_map(posted_under));
+        let wanted: Vec<_> = keys.original_requests.iter().copied().collect();
+        requests = unit.requests(&wanted).await?;
     }
     if !keys.original_checks.is_empty() {
-        let checks: Vec<_> = keys.original_checks.iter().cloned().collect();
-        let found = unit.checks(&checks).await?;
-        ids.extend(found.into_iter().map(|record| record.transaction));
+        let wanted: Vec<_> = keys.original_checks.iter().cloned().collect();
+        checks = unit.checks(&wanted).await?;
     }
+    let ids: Vec<_> = originals(keys, &requests, &checks).into_iter().collect();
     if ids.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let wanted: Vec<_> = ids.iter().copied().collect();
-    let found = unit.transactions(&wanted).await?;
+    let found = unit.transactions(&ids).await?;
     Ok(found
         .into_iter()
         .filter_map(|transaction| transaction.member)
         .collect())
+}
+
+/// The transactions that commands name: by id, and by requests and checks as far as these lead to one.
+fn originals(
+    keys: &Keys,
+    requests: &[RequestRecord],
+    checks: &[CheckRecord],
+) -> BTreeSet<TransactionId> {
+    let requests = requests
+        .iter()
+        .filter(|record| keys.original_requests.contains(&record.key))
+        .filter_map(posted_under);
+    let checks = checks
+        .iter()
+        .filter(|record| keys.original_checks.contains(&record.key))
+        .map(|record| record.transaction);
+    let by_id = keys.transactions.iter().copied();
+    by_id.chain(requests).chain(checks).collect()
 }
 
 /// The transaction that a request led to, if it led to one.
@@ -131,41 +147,41 @@ async fn fetch_records(
     keys: &Keys,
     snapshot: &mut Snapshot,
 ) -> Result<BTreeSet<TransactionId>, StoreError> {
-    let requests: Vec<_> = keys
+    let (mut requests, mut checks) = (Vec::new(), Vec::new());
+    let wanted: Vec<_> = keys
         .requests
         .union(&keys.original_requests)
         .copied()
         .collect();
-    let mut replays = BTreeSet::new();
-    let mut originals = keys.transactions.clone();
-    if !requests.is_empty() {
-        for record in unit.requests(&requests).await? {
-            if let Some(id) = posted_under(&record) {
-                if keys.original_requests.contains(&record.key) {
-                    originals.insert(id);
-                } else {
-                    replays.insert(id);
-                }
-            }
-            snapshot.requests.insert(record.key, record);
-        }
+    if !wanted.is_empty() {
+        requests = unit.requests(&wanted).await?;
     }
-    let checks: Vec<_> = keys.checks.union(&keys.original_checks).cloned().collect();
-    if !checks.is_empty() {
-        for record in unit.checks(&checks).await? {
-            if keys.original_checks.contains(&record.key) {
-                originals.insert(record.transaction);
-            }
-            snapshot.checks.insert(record.key.clone(), record);
-        }
+    let wanted: Vec<_> = keys.checks.union(&keys.original_checks).cloned().collect();
+    if !wanted.is_empty() {
+        checks = unit.checks(&wanted).await?;
     }
+    let originals = originals(keys, &requests, &checks);
+    // Those of replays too.
+    let posted = requests.iter().filter_map(posted_under);
+    let mut ids: Vec<_> = posted
+        .collect::<BTreeSet<_>>()
+        .union(&originals)
+        .copied()
+        .collect();
+    snapshot
+        .requests
+        .extend(requests.into_iter().map(|record| (record.key, record)));
+    snapshot.checks.extend(
+        checks
+            .into_iter()
+            .map(|record| (record.key.clone(), record)),
+    );
     if !keys.identifiers.is_empty() {
         let hashes: Vec<_> = keys.identifiers.iter().copied().collect();
         snapshot
             .identifiers
             .extend(unit.identifiers(&hashes).await?);
     }
-    let mut ids: Vec<_> = replays.union(&originals).copied().collect();
     while !ids.is_empty() {
         let found = unit.transactions(&ids).await?;
         // What undid them too: that is the answer to undoing them again.

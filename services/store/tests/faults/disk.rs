@@ -37,18 +37,19 @@ fn sent(poster: &Poster, commands: &[Command]) -> Told {
 }
 
 impl Walk {
+    async fn on_sqlite() -> Self {
+        let walk = Self::begin(Engine::Sqlite).await;
+        walk.expect("it needs no server")
+    }
+
     /// Waits until so many batches are committed since the last disarming, on disk or not.
     async fn committed(&self, batches: usize) {
-        let is_commit = |call: &String| call == "commit";
+        let commits = || {
+            let calls = self.faults.calls();
+            calls.iter().filter(|call| *call == "commit").count()
+        };
         let committed = tokio::time::timeout(SOON, async {
-            while self
-                .faults
-                .calls()
-                .iter()
-                .filter(|call| is_commit(call))
-                .count()
-                < batches
-            {
+            while commits() < batches {
                 tokio::task::yield_now().await;
             }
         });
@@ -142,9 +143,7 @@ fn questions(reader: &dyn Reader) -> Vec<Question<'_>> {
 
 #[tokio::test]
 async fn nobody_is_told_what_is_not_on_disk() {
-    let mut walk = Walk::begin(Engine::Sqlite)
-        .await
-        .expect("it needs no server");
+    let mut walk = Walk::on_sqlite().await;
     let poster = world::poster(walk.store());
     let earlier = walk.next();
     posted(&poster, &earlier).await;
@@ -198,9 +197,7 @@ async fn nobody_is_told_what_is_not_on_disk() {
 
 #[tokio::test]
 async fn after_a_disk_that_failed_nothing_is_answered_until_the_file_is_opened_again() {
-    let mut walk = Walk::begin(Engine::Sqlite)
-        .await
-        .expect("it needs no server");
+    let mut walk = Walk::on_sqlite().await;
     let poster = world::poster(walk.store());
     walk.faults.syncs(Syncs::Failed);
     let commands = walk.next();
@@ -242,9 +239,7 @@ async fn after_a_disk_that_failed_nothing_is_answered_until_the_file_is_opened_a
 
 #[tokio::test]
 async fn whoever_was_accepted_is_told_before_the_poster_has_shut_down() {
-    let mut walk = Walk::begin(Engine::Sqlite)
-        .await
-        .expect("it needs no server");
+    let mut walk = Walk::on_sqlite().await;
     let poster = world::poster(walk.store());
     walk.faults.disarm();
     walk.faults.syncs(Syncs::Held);
@@ -262,9 +257,7 @@ async fn whoever_was_accepted_is_told_before_the_poster_has_shut_down() {
 
 #[tokio::test]
 async fn an_operator_is_told_no_sooner_and_hears_of_a_disk_that_failed() {
-    let mut walk = Walk::begin(Engine::Sqlite)
-        .await
-        .expect("it needs no server");
+    let mut walk = Walk::on_sqlite().await;
     let poster = world::poster(walk.store());
     let operations = world::operations(walk.store(), &poster);
     walk.faults.syncs(Syncs::Held);

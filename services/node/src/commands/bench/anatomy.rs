@@ -196,24 +196,17 @@ fn steps(batches: &[SlowBatch], earns: u64, wall: Duration) -> Vec<Step> {
         percent_of_time: per(spent.saturating_mul(100), wall),
     };
     let mut steps: Vec<Step> = Vec::new();
-    let mut own = 0_u64;
     for (place, (name, _)) in SlowBatch::default().spent.steps().into_iter().enumerate() {
         let spent = batches.iter().map(|batch| batch.spent.steps()[place].1);
-        let spent = spent.sum();
-        own = own.saturating_add(spent);
-        steps.push(step(name, spent));
+        steps.push(step(name, spent.sum()));
     }
-    // The sync, which is beside the next batch.
-    let beside = steps.pop();
-    let sync = batches.iter().map(|batch| batch.spent.sync).sum();
-    steps.push(step(
-        "between",
-        wall.saturating_add(sync).saturating_sub(own),
-    ));
-    steps.extend(beside.map(|sync| Step {
-        name: "sync, beside the next batch",
-        ..sync
-    }));
+    // The last is beside the next batch, and takes none of the time.
+    steps.pop();
+    let sync: u64 = batches.iter().map(|batch| batch.spent.sync).sum();
+    let all: u64 = batches.iter().map(SlowBatch::own).sum();
+    let busy = all.saturating_sub(sync);
+    steps.push(step("between", wall.saturating_sub(busy)));
+    steps.push(step("sync, beside the next batch", sync));
     steps
 }
 
