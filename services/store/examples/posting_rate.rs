@@ -21,7 +21,7 @@ use coalition_ledger::snapshot::{
 };
 use coalition_ledger::time::{MICROS_PER_DAY, Timestamp};
 use coalition_ledger::transaction::{Context, Kind, Open, Transaction};
-use coalition_store::testing::{Engine, START, TestDb};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb};
 use coalition_store::{Frame, Store, WindowLock};
 
 const MEMBERS: usize = 20_000;

@@ -8,6 +8,7 @@
 //! tests run side by side, and no call can be forgotten. Absent: faults of readers and scans, which
 //! write nothing.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::codec::Rows;
@@ -15,7 +16,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::open::PoolSettings;
 use crate::postgres::PostgresStore;
-use crate::session::{Engine, Read, Session};
+use crate::session::{Engine, Read, Session, Write, fetch_one};
 use crate::sqlite::SqliteStore;
 use crate::statements::{BROKEN, Statement};
 use crate::traits::{Store, WindowLock};
@@ -198,10 +199,12 @@ fn lost() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())
 }
 
-impl<E: Engine> Engine for Faulty<E> {
-    type Session = FaultySession<E::Session>;
-
-    async fn begin(&self, lock: WindowLock) -> Result<Self::Session, StoreError> {
+impl<E: Engine> Faulty<E> {
+    /// Begins a unit, if that does not go wrong.
+    async fn begin_struck<T>(
+        &self,
+        begun: impl Future<Output = Result<(E::Session, T), StoreError>>,
+    ) -> Result<(FaultySession<E::Session>, T), StoreError> {
         let struck = self.faults.next("begin");
         match struck.is(When::Before) {
             Some(Kind::Lost) => return Err(StoreError::Unavailable(lost())),
@@ -210,13 +213,37 @@ impl<E: Engine> Engine for Faulty<E> {
             Some(kind) => end(kind),
             None => {}
         }
-        let mut inner = self.inner.begin(lock).await?;
+        let (mut inner, found) = begun.await?;
         if let Some(kind) = struck.is(When::After) {
             // What has begun is dropped here, as whoever does not hear of it would.
             return Err(strike(&mut inner, kind).await);
         }
         let faults = Some(self.faults.clone());
-        Ok(FaultySession { inner, faults })
+        Ok((FaultySession { inner, faults }, found))
+    }
+}
+
+impl<E: Engine> Engine for Faulty<E> {
+    type Session = FaultySession<E::Session>;
+
+    async fn begin(&self, lock: WindowLock) -> Result<Self::Session, StoreError> {
+        let begun = async { Ok((self.inner.begin(lock).await?, ())) };
+        self.begin_struck(begun).await.map(|(session, ())| session)
+    }
+
+    async fn begin_asking<T: Send>(
+        &self,
+        lock: WindowLock,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> Result<(Self::Session, Option<T>), StoreError> {
+        if E::Session::TOGETHER {
+            let begun = self.inner.begin_asking(lock, statement, read);
+            return self.begin_struck(begun).await;
+        }
+        let mut session = Engine::begin(self, lock).await?;
+        let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
+        Ok((session, found))
     }
 
     async fn ask(&self) -> Result<Self::Session, StoreError> {
@@ -301,6 +328,7 @@ impl<S: Session> FaultySession<S> {
 
 impl<S: Session> Session for FaultySession<S> {
     const LIVE_LOTS: &'static Statement = S::LIVE_LOTS;
+    const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> = S::UPDATE_MEMBERS_NOT_DUE;
 
     async fn fetch<T: Send>(
         &mut self,
@@ -323,6 +351,28 @@ impl<S: Session> Session for FaultySession<S> {
         let struck = self.next_statement(statement, &rows);
         self.before(struck).await?;
         let written = self.inner.execute(statement, rows).await?;
+        self.after(struck).await?;
+        Ok(written)
+    }
+
+    const TOGETHER: bool = S::TOGETHER;
+
+    async fn execute_all(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+        if !S::TOGETHER {
+            // A call each.
+            let mut written = Vec::with_capacity(writes.len());
+            for Write { statement, rows } in writes {
+                written.push(self.execute(statement, rows).await?);
+            }
+            return Ok(written);
+        }
+        let tables: Vec<_> = writes.iter().map(|write| write.statement.table()).collect();
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let struck = self.next(&format!("write {}", tables.join(", ")));
+        self.before(struck).await?;
+        let written = self.inner.execute_all(writes).await?;
         self.after(struck).await?;
         Ok(written)
     }

@@ -213,7 +213,7 @@ async fn remember(
         subject_id,
         member: None,
     };
-    unit.insert_requests(&[record]).await
+    unit.remember(&record).await
 }
 
 /// The network's time within a unit.

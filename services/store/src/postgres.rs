@@ -21,7 +21,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, Read, Session};
+use crate::session::{Engine, Read, Session, Write};
 use crate::statements::{self as sql, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 
@@ -125,6 +125,24 @@ impl PostgresStore {
         })
     }
 
+    /// What a unit begins with, the lock included.
+    fn begin_locked(&self, lock: WindowLock) -> String {
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        let discard = if begun.is_multiple_of(UNITS_PER_PLAN) {
+            "; discard plans"
+        } else {
+            ""
+        };
+        let lock = match lock {
+            WindowLock::Shared => "pg_advisory_xact_lock_shared",
+            WindowLock::Exclusive => "pg_advisory_xact_lock",
+        };
+        format!(
+            "{}select {lock}({WINDOW_LOCK_KEY}){discard}",
+            self.begin_unit
+        )
+    }
+
     /// A connection out of a pool, once one is free.
     async fn connection(
         pool: &PgPool,
@@ -160,22 +178,26 @@ impl Engine for PostgresStore {
     type Session = PostgresSession;
 
     async fn begin(&self, lock: WindowLock) -> Result<PostgresSession, StoreError> {
-        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
-        let discard = if begun.is_multiple_of(UNITS_PER_PLAN) {
-            "; discard plans"
-        } else {
-            ""
-        };
-        let lock = match lock {
-            WindowLock::Shared => "pg_advisory_xact_lock_shared",
-            WindowLock::Exclusive => "pg_advisory_xact_lock",
-        };
-        let begin = format!(
-            "{}select {lock}({WINDOW_LOCK_KEY}){discard}",
-            self.begin_unit
-        );
         let connection = Self::connection(&self.units, &self.units_door).await?;
-        Self::open(connection, begin.into()).await
+        Self::open(connection, self.begin_locked(lock).into()).await
+    }
+
+    async fn begin_asking<T: Send>(
+        &self,
+        lock: WindowLock,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> Result<(PostgresSession, Option<T>), StoreError> {
+        let connection = Self::connection(&self.units, &self.units_door).await?;
+        let mut session = PostgresSession::new(connection);
+        session.is_open = true;
+        let text = format!("{}; {}", self.begin_locked(lock), statement.postgres());
+        let text = sqlx::raw_sql(AssertSqlSafe(text));
+        let outcome = text.fetch_all(&mut **session.connection()?).await;
+        let rows = session.watch(outcome)?;
+        // The lock answers with a row of its own.
+        let found = rows.get(1).map(|row| read(&mut Columns::new(row)));
+        Ok((session, found.transpose()?))
     }
 
     async fn ask(&self) -> Result<PostgresSession, StoreError> {
@@ -297,6 +319,29 @@ impl Session for PostgresSession {
         self.watch(outcome).map(|done| done.rows_affected())
     }
 
+    const TOGETHER: bool = true;
+
+    async fn execute_all(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+        let mut together = PgArguments::default();
+        let mut statements = Vec::with_capacity(writes.len());
+        for Write { statement, rows } in writes {
+            add_all(&mut together, statement, rows)?;
+            statements.push(statement);
+        }
+        if statements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = AssertSqlSafe(sql::together(&statements));
+        let query = sqlx::query_with(text, together);
+        let outcome = query.fetch_one(&mut **self.connection()?).await;
+        let counts = self.watch(outcome)?;
+        let mut counts = Columns::new(&counts);
+        let counted = statements.iter().map(|_| counts.big());
+        counted
+            .map(|count| Ok(u64::try_from(count?).unwrap_or(0)))
+            .collect()
+    }
+
     async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
         if self.has_failed {
             // PostgreSQL would answer such a commit with a rollback, and call it a success.
@@ -346,9 +391,18 @@ impl Drop for PostgresSession {
 
 /// The arguments of a statement: an array per column of a set, or each value by itself.
 fn arguments(statement: &Statement, rows: Rows) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    add_all(&mut arguments, statement, rows)?;
+    Ok(arguments)
+}
+
+fn add_all(
+    arguments: &mut PgArguments,
+    statement: &Statement,
+    rows: Rows,
+) -> Result<(), StoreError> {
     let is_set = statement.is_set();
     let (width, mut cells, last) = rows.into_parts();
-    let mut arguments = PgArguments::default();
     let (columns, rest) = statement
         .types()
         .split_at_checked(width)
@@ -357,12 +411,12 @@ fn arguments(statement: &Statement, rows: Rows) -> Result<PgArguments, StoreErro
     for (place, kind) in columns.iter().enumerate() {
         let column = cells.iter_mut().skip(place).step_by(width);
         let column = column.map(|cell| std::mem::replace(cell, Cell::Null));
-        add(&mut arguments, *kind, column, is_set)?;
+        add(arguments, *kind, column, is_set)?;
     }
     if let (Some(kind), Some(last)) = (rest.first(), last) {
-        add(&mut arguments, *kind, std::iter::once(last), false)?;
+        add(arguments, *kind, std::iter::once(last), false)?;
     }
-    Ok(arguments)
+    Ok(())
 }
 
 fn add(

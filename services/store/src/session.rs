@@ -18,10 +18,19 @@ use crate::traits::WindowLock;
 /// Reads one row of a statement's answer.
 pub(crate) type Read<T> = fn(&mut Columns<'_>) -> Result<T, StoreError>;
 
+/// A statement that writes a set of rows, and those.
+pub(crate) struct Write {
+    pub(crate) statement: &'static Statement,
+    pub(crate) rows: Rows,
+}
+
 /// A connection at work. Dropped inside a transaction, nothing of that transaction is stored.
 pub(crate) trait Session: Send + 'static {
     /// How this engine finds live lots: the one fetch that the engines cannot put the same way.
     const LIVE_LOTS: &'static Statement;
+
+    /// How this engine updates members whose due time stays, where it is worth telling them apart.
+    const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> = None;
 
     /// Runs a statement and reads its answer. An empty set of rows is answered by nothing.
     fn fetch<T: Send>(
@@ -37,6 +46,24 @@ pub(crate) trait Session: Send + 'static {
         statement: &'static Statement,
         rows: Rows,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Whether [`Session::execute_all`] is one call of the database.
+    const TOGETHER: bool = false;
+
+    /// Runs statements that write sets, in their order, each to a table of its own; counts the rows
+    /// that each wrote.
+    fn execute_all(
+        &mut self,
+        writes: Vec<Write>,
+    ) -> impl Future<Output = Result<Vec<u64>, StoreError>> + Send {
+        async move {
+            let mut written = Vec::with_capacity(writes.len());
+            for Write { statement, rows } in writes {
+                written.push(self.execute(statement, rows).await?);
+            }
+            Ok(written)
+        }
+    }
 
     /// Commits a transaction, which may be durable a little later.
     fn commit_ahead(self) -> impl Future<Output = Result<Durable, StoreError>> + Send;
@@ -70,6 +97,21 @@ pub(crate) trait Engine: Send + Sync + 'static {
         &self,
         lock: WindowLock,
     ) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
+
+    /// The same, and a first question, which sees what the lock waited for: one call of the database,
+    /// where the engine can.
+    fn begin_asking<T: Send>(
+        &self,
+        lock: WindowLock,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> impl Future<Output = Result<(Self::Session, Option<T>), StoreError>> + Send {
+        async move {
+            let mut session = self.begin(lock).await?;
+            let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
+            Ok((session, found))
+        }
+    }
 
     /// A session for single questions, each of which sees what is committed.
     fn ask(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;

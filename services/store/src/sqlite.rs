@@ -385,6 +385,8 @@ impl SqliteSession {
 
 impl Session for SqliteSession {
     const LIVE_LOTS: &'static Statement = &sql::SQLITE_LIVE_LOTS;
+    const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> =
+        Some(&sql::SQLITE_UPDATE_MEMBERS_NOT_DUE);
 
     async fn fetch<T: Send>(
         &mut self,

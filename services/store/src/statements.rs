@@ -61,19 +61,27 @@ impl Statement {
 
     /// Its text for PostgreSQL.
     pub(crate) fn postgres(&self) -> Arc<str> {
-        let text = self.postgres.get_or_init(|| {
-            let rows = self.sql.contains("{last}").then(|| self.types.split_last());
-            let types = rows.flatten().map_or(self.types, |(_, rows)| rows);
-            let arrays = types.iter().enumerate();
-            let arrays =
-                arrays.map(|(place, kind)| format!("${}::{}[]", place + 1, kind.postgres()));
-            let arrays = arrays.collect::<Vec<_>>().join(", ");
-            self.sql
-                .replace("{rows}", &format!("select * from unnest({arrays})"))
-                .replace("{last}", &format!("${}", types.len() + 1))
-                .into()
-        });
-        Arc::clone(text)
+        Arc::clone(self.postgres.get_or_init(|| self.postgres_after(0).into()))
+    }
+
+    /// Its text for PostgreSQL where so many values of other statements come first.
+    fn postgres_after(&self, places: usize) -> String {
+        let rows = self.sql.contains("{last}").then(|| self.types.split_last());
+        let types = rows.flatten().map_or(self.types, |(_, rows)| rows);
+        let arrays = types.iter().zip(places + 1..);
+        let arrays = arrays.map(|(kind, place)| format!("${place}::{}[]", kind.postgres()));
+        let arrays = arrays.collect::<Vec<_>>().join(", ");
+        self.sql
+            .replace("{rows}", &format!("select * from unnest({arrays})"))
+            .replace("{last}", &format!("${}", places + types.len() + 1))
+    }
+
+    /// The table that it writes to.
+    pub(crate) fn table(&self) -> &'static str {
+        let verbs = ["insert into ", "delete from ", "update "];
+        let named = verbs.iter().find_map(|verb| self.sql.split_once(verb));
+        let rest = named.map_or("", |(_, rest)| rest);
+        rest.split(' ').next().unwrap_or_default()
     }
 
     /// Its text for SQLite, for the size of set at `chunk` in [`CHUNK_ROWS`].
@@ -100,6 +108,20 @@ impl Statement {
             .get(chunk)
             .map_or_else(render, |text| Arc::clone(text.get_or_init(render)))
     }
+}
+
+/// Statements that write sets, in one for PostgreSQL: it runs them in their order, and answers with
+/// how many rows each wrote. None sees what another wrote.
+pub(crate) fn together(statements: &[&Statement]) -> String {
+    let mut places = 0;
+    let (mut parts, mut counts) = (Vec::new(), Vec::new());
+    for (n, statement) in statements.iter().enumerate() {
+        let text = statement.postgres_after(places);
+        parts.push(format!("w{n} as ({text} returning 1)"));
+        counts.push(format!("(select count(*) from w{n})"));
+        places += statement.types.len();
+    }
+    format!("with {} select {}", parts.join(", "), counts.join(", "))
 }
 
 /// What no database can do.
@@ -162,6 +184,21 @@ macro_rules! resting_lots {
             " from (select k_member from k join members on id = k_member ",
             "where pending > 0 or held > 0) as resting cross join lots ",
             "where member_id = k_member and (pending > 0 or held > 0)"
+        )
+    };
+}
+macro_rules! update_members {
+    ($due:literal) => {
+        concat!(
+            "with v (v_id, v_version, v_last, v_pending, v_available, v_held, v_debt, v_expiry_us, ",
+            "v_expiry_points, v_maturity_us, v_due_us, v_status) as ({rows}) ",
+            "update members set version = version + 1, ",
+            "last_transaction_id = coalesce(v_last, last_transaction_id), ",
+            "pending = v_pending, available = v_available, held = v_held, debt = v_debt, ",
+            "next_expiry_us = v_expiry_us, next_expiry_points = v_expiry_points, ",
+            "next_maturity_us = v_maturity_us, ",
+            $due,
+            "status = v_status from v where id = v_id and version = v_version"
         )
     };
 }
@@ -290,14 +327,11 @@ statements! {
         "insert into debts (member_id, issuer_id, points) {rows} ",
         "on conflict (member_id, issuer_id) do update set points = excluded.points";
     UPDATE_MEMBERS(Uuid, Big, Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Small) =
-        "with v (v_id, v_version, v_last, v_pending, v_available, v_held, v_debt, v_expiry_us, ",
-        "v_expiry_points, v_maturity_us, v_due_us, v_status) as ({rows}) ",
-        "update members set version = version + 1, ",
-        "last_transaction_id = coalesce(v_last, last_transaction_id), ",
-        "pending = v_pending, available = v_available, held = v_held, debt = v_debt, ",
-        "next_expiry_us = v_expiry_us, next_expiry_points = v_expiry_points, ",
-        "next_maturity_us = v_maturity_us, due_us = v_due_us, status = v_status ",
-        "from v where id = v_id and version = v_version";
+        update_members!("due_us = v_due_us, ");
+    /// The same where the due time stays: SQLite writes the index of every column that is named,
+    /// whether its value changes or not.
+    SQLITE_UPDATE_MEMBERS_NOT_DUE(Uuid, Big, Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Small) =
+        update_members!("");
     UPDATE_TAILS(Uuid, Big, Uuid) =
         "with v (v_id, v_version, v_last) as ({rows}) ",
         "update members set version = version + 1, last_transaction_id = v_last ",

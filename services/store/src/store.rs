@@ -47,21 +47,16 @@ impl<E: Engine> Store for E {
 
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError> {
         let asked = Instant::now();
-        let mut session = Engine::begin(self, lock).await?;
+        // Read after the lock is held: what the last cut or change of the rulebook left.
+        let (session, frame) = self
+            .begin_asking(lock, &sql::FRAME, registry::read_frame)
+            .await?;
         tracing::debug!(
             target: WINDOW_LOG,
             ?lock,
             waited_us = micros(asked.elapsed()),
             "held"
         );
-        // Read after the lock is held: what the last cut or change of the rulebook left.
-        let frame = fetch_one(
-            &mut session,
-            &sql::FRAME,
-            Rows::none(),
-            registry::read_frame,
-        )
-        .await?;
         let Some((frame, first)) = frame else {
             session.rollback().await?;
             return Err(not_set_up());

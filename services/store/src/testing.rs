@@ -13,8 +13,10 @@
     reason = "tests alone come here: every problem panics"
 )]
 
+mod parts;
 mod server;
 
+pub use parts::Parts;
 pub use server::Server;
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! What an engine must offer: the narrow waist itself.
 //!
-//! Every method is one statement (two where an engine needs it), takes a set and gives a set.
+//! Every question is one statement (two where an engine needs it), takes a set and gives a set; all
+//! that a batch changed is written by one call.
 //! Absent keys are absent from the answer; the order of an answer is free unless it says otherwise.
 
 use async_trait::async_trait;
@@ -12,8 +13,7 @@ use coalition_ledger::member::{Lot, MemberBook};
 use coalition_ledger::money::Currency;
 use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::snapshot::{
-    CheckRecord, DebtRecord, IdentifierRecord, MemberChange, OpenChange, Position, PositionChange,
-    RequestRecord, TotalKey,
+    CheckRecord, DebtRecord, Effects, Position, RequestRecord, TotalKey,
 };
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::Transaction;
@@ -106,43 +106,20 @@ pub trait Unit: Send {
         limit: i64,
     ) -> Result<Vec<MemberId>, StoreError>;
 
-    // Writing a batch. Each answers `Conflict` where a key exists, a version moved on, or a
-    // position's floor does not hold.
+    // Writing a batch.
 
-    /// Adds requests.
-    async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError>;
-    /// Adds checks.
-    async fn insert_checks(&mut self, rows: &[CheckRecord]) -> Result<(), StoreError>;
-    /// Frees checks; each must exist.
-    async fn delete_checks(&mut self, keys: &[CheckKey]) -> Result<(), StoreError>;
-    /// Adds members, enrolled at `now`.
-    async fn insert_members(
-        &mut self,
-        rows: &[MemberBook],
-        now: Timestamp,
-    ) -> Result<(), StoreError>;
-    /// Adds identifiers.
-    async fn insert_identifiers(&mut self, rows: &[IdentifierRecord]) -> Result<(), StoreError>;
-    /// Adds transactions with their postings.
-    async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError>;
-    /// Changes what remains of transactions; each must exist.
-    async fn update_opens(&mut self, rows: &[OpenChange]) -> Result<(), StoreError>;
-    /// Adds lots.
-    async fn insert_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError>;
-    /// Changes the points of lots; each must exist.
-    async fn update_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError>;
-    /// Adds or changes debts.
-    async fn upsert_debts(&mut self, rows: &[DebtRecord]) -> Result<(), StoreError>;
-    /// Changes members' rows where the version is the expected one; the version moves on by one.
-    async fn update_members(&mut self, rows: &[MemberChange]) -> Result<(), StoreError>;
-    /// Adds to the totals of a window. Rows come in the order of their keys.
-    async fn add_totals(
+    /// Writes what a batch changed, in `window` at `now`, and in one order: totals and positions last,
+    /// so that a busy partner's rows are held for as short as possible. `Conflict` where a key exists, a
+    /// row is missing, a version moved on, or a position's floor does not hold; each member's version
+    /// moves on by one. Rows of a kind come in the order in which everybody locks them.
+    async fn write(
         &mut self,
         window: WindowId,
-        rows: &[(TotalKey, i64)],
+        now: Timestamp,
+        effects: &Effects,
     ) -> Result<(), StoreError>;
-    /// Moves positions. Rows come in the order of party and currency.
-    async fn move_positions(&mut self, rows: &[PositionChange]) -> Result<(), StoreError>;
+    /// Remembers an operator's request.
+    async fn remember(&mut self, request: &RequestRecord) -> Result<(), StoreError>;
 
     // Windows, registry and settlements.
 
@@ -152,6 +129,11 @@ pub trait Unit: Send {
     async fn window_by_number(&mut self, number: i64) -> Result<Option<Window>, StoreError>;
     /// The totals of windows, in the order of window and key.
     async fn totals(
+        &mut self,
+        windows: &[WindowId],
+    ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError>;
+    /// The flows of money among these totals, in the same order: what a settlement nets.
+    async fn flows(
         &mut self,
         windows: &[WindowId],
     ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError>;

@@ -1,4 +1,5 @@
-//! A unit of work, for both engines: one call, one statement.
+//! A unit of work, for both engines: one question, one statement; [`writing`] puts what a batch changed
+//! into as few as it can.
 //!
 //! One thing here is not in the caller's words: the chain. Each transaction of a member names the
 //! one before it, and the member's row names the last, so that a member's history can be read
@@ -7,6 +8,8 @@
 //! what is left to move at the commit moves there, under the same version. Batches leave nothing: they
 //! write the row of every member who has a new transaction, declined or not, all in one order.
 //! Likewise the span of a window's ids: the first unit in a window writes where it begins.
+
+mod writing;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,8 +22,7 @@ use coalition_ledger::member::{Lot, MemberBook};
 use coalition_ledger::money::Currency;
 use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::snapshot::{
-    CheckRecord, DebtRecord, IdentifierRecord, MemberChange, OpenChange, Position, PositionChange,
-    RequestRecord, TotalKey,
+    CheckRecord, DebtRecord, Effects, Measure, Position, RequestRecord, TotalKey,
 };
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::Transaction;
@@ -35,7 +37,7 @@ use crate::session::{Session, fetch_one, write_all};
 use crate::statements as sql;
 use crate::traits::{LotDemand, Unit};
 
-/// The end of a member's chain of transactions, as this unit knows it.
+/// What this unit knows of a member's row: the end of the member's chain of transactions, and more.
 #[derive(Debug)]
 struct Tail {
     /// The version of the member's row, counted on with every change of this unit.
@@ -44,6 +46,8 @@ struct Tail {
     last: Option<TransactionId>,
     /// Whether the member's row does not say so yet.
     moved: bool,
+    /// When the row says that the sweep has work.
+    due: Option<Timestamp>,
 }
 
 /// A database transaction at work.
@@ -78,6 +82,7 @@ impl<S: Session> Work<S> {
                 version: book.version,
                 last,
                 moved: false,
+                due: book.due_at(),
             };
             // A unit that has linked to it since knows better.
             if !self.tails.get(&book.id).is_some_and(|known| known.moved) {
@@ -86,25 +91,6 @@ impl<S: Session> Work<S> {
             book
         };
         Ok(members.into_iter().map(keep).collect())
-    }
-
-    /// Links transactions to the chains of their members: the transaction before each.
-    async fn link(
-        &mut self,
-        rows: &[Transaction],
-    ) -> Result<Vec<Option<TransactionId>>, StoreError> {
-        let mut unknown: Vec<MemberId> = rows.iter().filter_map(|row| row.member).collect();
-        unknown.retain(|member| !self.tails.contains_key(member));
-        unknown.sort_unstable();
-        unknown.dedup();
-        self.fetch_members(unknown.iter().map(|member| cells![member.uuid()]).collect())
-            .await?;
-        let link = |row: &Transaction| {
-            let tail = self.tails.get_mut(&row.member?)?;
-            tail.moved = true;
-            tail.last.replace(row.id)
-        };
-        Ok(rows.iter().map(link).collect())
     }
 
     /// Moves the ends of chains that no change of a member's row has moved.
@@ -128,6 +114,17 @@ impl<S: Session> Work<S> {
             }
         }
         Ok(())
+    }
+
+    async fn fetch_totals(
+        &mut self,
+        statement: &'static sql::Statement,
+        rows: Rows,
+    ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError> {
+        let read = books::read_window_total;
+        let mut totals = self.session.fetch(statement, rows, read).await?;
+        totals.sort_by_key(|(window, key, _)| (*window, *key));
+        Ok(totals)
     }
 
     async fn move_rulebook(&mut self) -> Result<(), StoreError> {
@@ -285,136 +282,18 @@ impl<S: Session> Unit for Work<S> {
             .await
     }
 
-    async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError> {
-        let rows = rows.iter().map(books::request_row).collect();
-        write_all(&mut self.session, &sql::INSERT_REQUESTS, rows).await
-    }
-
-    async fn insert_checks(&mut self, rows: &[CheckRecord]) -> Result<(), StoreError> {
-        // In the order of their key, which is not that of time: neighbours fill pages together.
-        let mut rows: Vec<&CheckRecord> = rows.iter().collect();
-        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        let rows = rows.into_iter().map(books::check_row).collect();
-        write_all(&mut self.session, &sql::INSERT_CHECKS, rows).await
-    }
-
-    async fn delete_checks(&mut self, keys: &[CheckKey]) -> Result<(), StoreError> {
-        let rows = keys.iter().map(books::check_key).collect();
-        write_all(&mut self.session, &sql::DELETE_CHECKS, rows).await
-    }
-
-    async fn insert_members(
-        &mut self,
-        rows: &[MemberBook],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        for book in rows {
-            let tail = Tail {
-                version: book.version,
-                last: None,
-                moved: false,
-            };
-            self.tails.insert(book.id, tail);
-        }
-        let rows = rows
-            .iter()
-            .map(|book| books::member_row(book, now))
-            .collect();
-        write_all(&mut self.session, &sql::INSERT_MEMBERS, rows).await
-    }
-
-    async fn insert_identifiers(&mut self, rows: &[IdentifierRecord]) -> Result<(), StoreError> {
-        let rows = rows.iter().map(books::identifier_row).collect();
-        write_all(&mut self.session, &sql::INSERT_IDENTIFIERS, rows).await
-    }
-
-    async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError> {
-        let previous = self.link(rows).await?;
-        for row in rows {
-            let earlier = self.firsts.get(&row.window);
-            if earlier.is_none_or(|(first, _)| row.id < *first) {
-                self.firsts.insert(row.window, (row.id, true));
-            }
-        }
-        let rows = rows.iter().zip(previous);
-        let rows = rows.map(|(row, previous)| books::transaction_row(row, previous));
-        let rows = rows.collect::<Result<Rows, StoreError>>()?;
-        write_all(&mut self.session, &sql::INSERT_TRANSACTIONS, rows).await
-    }
-
-    async fn update_opens(&mut self, rows: &[OpenChange]) -> Result<(), StoreError> {
-        let rows = rows.iter().map(books::open_change).collect();
-        write_all(&mut self.session, &sql::UPDATE_OPENS, rows).await
-    }
-
-    async fn insert_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
-        let rows = rows.iter().map(books::lot_row).collect();
-        write_all(&mut self.session, &sql::INSERT_LOTS, rows).await
-    }
-
-    async fn update_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
-        let rows = rows.iter().map(books::lot_change).collect();
-        write_all(&mut self.session, &sql::UPDATE_LOTS, rows).await
-    }
-
-    async fn upsert_debts(&mut self, rows: &[DebtRecord]) -> Result<(), StoreError> {
-        let rows = rows.iter().map(books::debt_row).collect();
-        write_all(&mut self.session, &sql::UPSERT_DEBTS, rows).await
-    }
-
-    async fn update_members(&mut self, rows: &[MemberChange]) -> Result<(), StoreError> {
-        let row = |change: &MemberChange| {
-            let tail = self.tails.get_mut(&change.book.id);
-            let last = tail.and_then(|tail| {
-                tail.version = change.expected_version.saturating_add(1);
-                std::mem::take(&mut tail.moved).then_some(tail.last)?
-            });
-            books::member_change(change, last)
-        };
-        let rows = rows.iter().map(row).collect();
-        write_all(&mut self.session, &sql::UPDATE_MEMBERS, rows).await
-    }
-
-    async fn add_totals(
+    async fn write(
         &mut self,
         window: WindowId,
-        rows: &[(TotalKey, i64)],
+        now: Timestamp,
+        effects: &Effects,
     ) -> Result<(), StoreError> {
-        let rows = rows
-            .iter()
-            .map(|(key, amount)| books::total_row(window, key, *amount))
-            .collect();
-        write_all(&mut self.session, &sql::ADD_TOTALS, rows).await
+        self.write_effects(window, now, effects).await
     }
 
-    async fn move_positions(&mut self, rows: &[PositionChange]) -> Result<(), StoreError> {
-        let moved = rows.iter().map(books::position_change).collect();
-        let moved = self.session.execute(&sql::MOVE_POSITIONS, moved).await?;
-        if moved == rows.len() as u64 {
-            return Ok(());
-        }
-        // Some have no row yet, or are held by their floor: those that have none get one and move;
-        // a floor then holds or it does not.
-        let keys = rows
-            .iter()
-            .map(|row| books::position_key(&(row.party, row.currency)))
-            .collect();
-        let opened = self
-            .session
-            .fetch(&sql::OPEN_POSITIONS, keys, books::read_position_key)
-            .await?;
-        let is_new = |row: &&PositionChange| opened.contains(&(row.party, row.currency));
-        let rest = rows
-            .iter()
-            .filter(is_new)
-            .map(books::position_change)
-            .collect();
-        let moved = moved.saturating_add(self.session.execute(&sql::MOVE_POSITIONS, rest).await?);
-        if moved == rows.len() as u64 {
-            Ok(())
-        } else {
-            Err(StoreError::Conflict)
-        }
+    async fn remember(&mut self, request: &RequestRecord) -> Result<(), StoreError> {
+        let row = Rows::one(books::request_row(request));
+        write_all(&mut self.session, &sql::INSERT_REQUESTS, row).await
     }
 
     async fn windows(&mut self, ids: &[WindowId]) -> Result<Vec<Window>, StoreError> {
@@ -440,12 +319,16 @@ impl<S: Session> Unit for Work<S> {
         windows: &[WindowId],
     ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError> {
         let rows = windows.iter().map(|id| cells![id.uuid()]).collect();
-        let mut totals = self
-            .session
-            .fetch(&sql::TOTALS, rows, books::read_window_total)
-            .await?;
-        totals.sort_by_key(|(window, key, _)| (*window, *key));
-        Ok(totals)
+        self.fetch_totals(&sql::TOTALS, rows).await
+    }
+
+    async fn flows(
+        &mut self,
+        windows: &[WindowId],
+    ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError> {
+        let flow = Measure::Flow.code();
+        let rows = windows.iter().map(|id| cells![id.uuid(), flow]).collect();
+        self.fetch_totals(&sql::TOTALS_OF_MEASURE, rows).await
     }
 
     async fn last_transaction(&mut self) -> Result<Option<TransactionId>, StoreError> {

@@ -16,6 +16,7 @@ mod anatomy;
 mod bars;
 mod chart;
 mod cores;
+mod disk;
 mod fill;
 mod furnish;
 mod ground;

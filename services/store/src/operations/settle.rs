@@ -80,7 +80,7 @@ impl AsyncWork<Done<SettlementRow>> for ComputeSettlement {
         }
         self.check_windows(unit).await?;
         let totals: Vec<_> = unit
-            .totals(&self.windows)
+            .flows(&self.windows)
             .await?
             .into_iter()
             .map(|(_, key, amount)| (key, amount))

@@ -8,7 +8,7 @@ use coalition_ledger::snapshot::{
     DebtRecord, Measure, MemberChange, OpenChange, PositionChange, TotalKey,
 };
 use coalition_ledger::transaction::{Kind, Open};
-use coalition_store::testing::{START, TestDb};
+use coalition_store::testing::{Parts as _, START, TestDb};
 use coalition_store::{LotDemand, StoreError};
 use uuid::Uuid;
 
@@ -229,6 +229,55 @@ pub(crate) async fn due_members_come_the_longest_due_first(db: &TestDb) {
             .expect("finds"),
         all
     );
+}
+
+pub(crate) async fn due_times_stay_and_move_with_their_rows(db: &TestDb) {
+    let (mut staying, mut moving, mut ending) = (member(1), member(2), member(3));
+    staying.next_maturity = Some(day(4));
+    ending.next_maturity = Some(day(5));
+    let ids = [staying.id, moving.id, ending.id];
+    let mut first = unit(db).await;
+    first
+        .insert_members(&[staying.clone(), moving.clone(), ending.clone()], START)
+        .await
+        .expect("inserts");
+    commit(first).await;
+
+    let due = async |unit: &mut dyn coalition_store::Unit| {
+        unit.due_members(day(9), 9).await.expect("finds")
+    };
+    let change = |book: &MemberBook, expected_version| MemberChange {
+        expected_version,
+        book: book.clone(),
+    };
+    // A unit that has read the rows knows which due times stay.
+    let mut unit = unit(db).await;
+    unit.members(&ids).await.expect("finds");
+    staying.totals.available = points(11);
+    moving.next_maturity = Some(day(3));
+    ending.next_maturity = None;
+    let changes = [&staying, &moving, &ending].map(|book| change(book, 0));
+    unit.update_members(&changes).await.expect("updates");
+    assert_eq!(due(unit.as_mut()).await, [moving.id, staying.id]);
+    // The same unit again: what it wrote itself is what the rows say now.
+    moving.next_maturity = Some(day(6));
+    ending.next_maturity = Some(day(2));
+    staying.totals.available = points(12);
+    let changes = [&staying, &moving, &ending].map(|book| change(book, 1));
+    unit.update_members(&changes).await.expect("updates");
+    assert_eq!(due(unit.as_mut()).await, [ending.id, staying.id, moving.id]);
+    commit(unit).await;
+    let kept = fetched(db, staying.id).await;
+    assert_eq!(
+        (kept.version, kept.totals.available, kept.next_maturity),
+        (2, points(12), Some(day(4)))
+    );
+
+    // The version guards whichever way is taken.
+    let mut late = crate::fixtures::unit(db).await;
+    late.members(&ids).await.expect("finds");
+    assert_conflict(late.update_members(&[change(&staying, 1)]).await);
+    late.rollback().await.expect("rolls back");
 }
 
 pub(crate) async fn transactions_come_back_as_written(db: &TestDb) {
@@ -469,6 +518,13 @@ pub(crate) async fn totals_add_up(db: &TestDb) {
     let found = unit.totals(&[frame.window]).await.expect("finds");
     let keyed = |(key, sum): &(TotalKey, i64)| (frame.window, *key, *sum);
     assert_eq!(found, expected.iter().map(keyed).collect::<Vec<_>>());
+    let flows = expected
+        .iter()
+        .filter(|(key, _)| key.measure == Measure::Flow);
+    assert_eq!(
+        unit.flows(&[frame.window]).await.expect("finds"),
+        flows.map(keyed).collect::<Vec<_>>()
+    );
     commit(unit).await;
     assert_eq!(
         db.store.reader().totals(frame.window).await.expect("reads"),

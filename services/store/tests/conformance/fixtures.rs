@@ -17,7 +17,7 @@ use coalition_ledger::snapshot::{
 use coalition_ledger::time::{MICROS_PER_DAY, Timestamp};
 use coalition_ledger::transaction::{Channel, Context, Decline, Kind, Open, Transaction};
 use coalition_store::model::{AgreementRow, AgreementState, PartnerRow, Side};
-use coalition_store::testing::{START, TestDb};
+use coalition_store::testing::{Parts as _, START, TestDb};
 use coalition_store::{Frame, StoreError, Unit, WindowLock};
 use rust_decimal::Decimal;
 use uuid::Uuid;

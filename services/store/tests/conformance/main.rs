@@ -14,6 +14,7 @@ mod scans;
 mod setting_up;
 mod units;
 mod windows;
+mod writing;
 
 use coalition_store::testing::{Engine, TestDb};
 
@@ -54,6 +55,7 @@ on_both_engines! {
         members_come_back_as_written
         a_stale_version_changes_nothing
         due_members_come_the_longest_due_first
+        due_times_stay_and_move_with_their_rows
         transactions_come_back_as_written
         what_remains_of_a_transaction_changes
         lots_come_back_as_written_and_as_changed
@@ -72,6 +74,9 @@ on_both_engines! {
     posting:
         a_limit_shrinks_command_by_command
         a_balance_shrinks_command_by_command;
+    writing:
+        all_that_a_batch_changes_is_written
+        one_row_that_is_refused_refuses_the_batch;
     windows:
         a_cut_closes_one_window_and_opens_the_next
         a_window_is_cut_once

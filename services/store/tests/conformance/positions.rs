@@ -4,7 +4,7 @@ use coalition_ledger::ids::Party;
 use coalition_ledger::money::{Currency, Micros};
 use coalition_ledger::snapshot::{Floor, Position, PositionChange};
 use coalition_store::StoreError;
-use coalition_store::testing::TestDb;
+use coalition_store::testing::{Parts as _, TestDb};
 
 use crate::fixtures::*;
 

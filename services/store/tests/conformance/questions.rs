@@ -6,7 +6,7 @@ use coalition_ledger::money::Unit as Counted;
 use coalition_ledger::snapshot::{DebtRecord, Measure, MemberChange, TotalKey};
 use coalition_ledger::transaction::Transaction;
 use coalition_store::model::{MemberView, PostingFilter};
-use coalition_store::testing::{START, TestDb};
+use coalition_store::testing::{Parts as _, START, TestDb};
 
 use crate::fixtures::*;
 use crate::windows::cut;

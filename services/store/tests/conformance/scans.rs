@@ -6,7 +6,7 @@ use coalition_ledger::money::{Currency, Micros};
 use coalition_ledger::snapshot::{DebtRecord, Position, PositionChange};
 use coalition_ledger::transaction::Transaction;
 use coalition_store::model::ScannedLot;
-use coalition_store::testing::{Engine, START, TestDb};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb};
 
 use crate::fixtures::*;
 use crate::windows::cut;

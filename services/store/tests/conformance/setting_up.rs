@@ -3,7 +3,7 @@
 use coalition_ledger::money::Currency;
 use coalition_ledger::snapshot::MemberChange;
 use coalition_store::model::{Mode, NetworkTerms};
-use coalition_store::testing::{Engine, START, TestDb, sandbox, settings};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb, sandbox, settings};
 use coalition_store::{StoreError, WindowLock, open};
 use rust_decimal::Decimal;
 

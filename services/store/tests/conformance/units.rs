@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use coalition_ledger::ids::Party;
 use coalition_ledger::snapshot::MemberChange;
-use coalition_store::testing::{Engine, START, TestDb};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb};
 use coalition_store::{StoreError, WindowLock};
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coalition_ledger::ids::WindowId;
 use coalition_store::model::WindowState::{Closed, Open, Settled, Settling};
 use coalition_store::model::{Window, WindowState};
-use coalition_store::testing::{Engine, START, TestDb};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb};
 use coalition_store::{Frame, Store, StoreError, WindowLock};
 use tokio::task::JoinHandle;
 

@@ -15,7 +15,7 @@ use coalition_ledger::command::RequestKey;
 use coalition_ledger::snapshot::{RequestRecord, Subject};
 use coalition_store::faults::When;
 use coalition_store::poster::PostError;
-use coalition_store::testing::{Database, Engine, settings};
+use coalition_store::testing::{Database, Engine, Parts as _, settings};
 use coalition_store::{PoolSettings, Store, Unit, WindowLock, open};
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};

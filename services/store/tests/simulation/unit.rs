@@ -9,8 +9,8 @@ use coalition_ledger::member::{Lot, MemberBook};
 use coalition_ledger::money::{Currency, Micros, Points};
 use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::snapshot::{
-    CheckRecord, DebtRecord, IdentifierRecord, MemberChange, OpenChange, Position, PositionChange,
-    RequestRecord, TotalKey,
+    CheckRecord, DebtRecord, Effects, IdentifierRecord, MemberChange, OpenChange, Position,
+    PositionChange, RequestRecord, TotalKey,
 };
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::Transaction;
@@ -75,6 +75,155 @@ pub(crate) fn due<'a>(
 /// What the simulation has no use for.
 fn not_simulated<T>(what: &str) -> T {
     panic!("{what} is not simulated")
+}
+
+/// What [`Unit::write`] writes, kind by kind: between any two, others may be at work.
+impl SimUnit {
+    async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError> {
+        self.call("insert_requests", true).await?;
+        for row in rows {
+            self.put(|t| &mut t.requests, row.key, new_row(*row))
+                .await?;
+            self.wrote.requests.push(*row);
+        }
+        Ok(())
+    }
+
+    async fn insert_checks(&mut self, rows: &[CheckRecord]) -> Result<(), StoreError> {
+        self.call("insert_checks", true).await?;
+        for row in rows {
+            let key = row.key.clone();
+            self.put(|t| &mut t.checks, key, new_row(row.clone()))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_checks(&mut self, keys: &[CheckKey]) -> Result<(), StoreError> {
+        self.call("delete_checks", true).await?;
+        for key in keys {
+            let delete = |row: Option<&CheckRecord>| row.map(|_| None);
+            self.put(|t| &mut t.checks, key.clone(), delete).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_members(&mut self, rows: &[MemberBook]) -> Result<(), StoreError> {
+        self.call("insert_members", true).await?;
+        for book in rows {
+            let row = row_of(book, book.version);
+            self.tails.insert(book.id, (book.version, false));
+            self.put(|t| &mut t.members, book.id, new_row(row)).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_identifiers(&mut self, rows: &[IdentifierRecord]) -> Result<(), StoreError> {
+        self.call("insert_identifiers", true).await?;
+        for row in rows {
+            let (hash, member) = (row.identifier.hash, row.member);
+            self.put(|t| &mut t.identifiers, hash, new_row(member))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError> {
+        let members = rows.iter().filter_map(|row| row.member);
+        let unknown: Vec<MemberId> = members.filter(|id| !self.tails.contains_key(id)).collect();
+        if !unknown.is_empty() {
+            self.members(&unknown).await?;
+        }
+        self.call("insert_transactions", true).await?;
+        for row in rows {
+            self.put(|t| &mut t.transactions, row.id, new_row(row.clone()))
+                .await?;
+            self.wrote.transactions.push(row.clone());
+            if let Some((_, is_moved)) = row.member.and_then(|id| self.tails.get_mut(&id)) {
+                *is_moved = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn update_opens(&mut self, rows: &[OpenChange]) -> Result<(), StoreError> {
+        self.call("update_opens", true).await?;
+        for row in rows {
+            let open = row.open;
+            let reopen = known_row(move |known: &Transaction| Transaction {
+                open,
+                ..known.clone()
+            });
+            self.put(|t| &mut t.transactions, row.transaction, reopen)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
+        self.call("insert_lots", true).await?;
+        for row in rows {
+            self.put(|t| &mut t.lots, row.1.id, new_row(*row)).await?;
+        }
+        Ok(())
+    }
+
+    async fn update_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
+        self.call("update_lots", true).await?;
+        for row in rows {
+            let row = *row;
+            let change = known_row(move |_: &(MemberId, Lot)| row);
+            self.put(|t| &mut t.lots, row.1.id, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn upsert_debts(&mut self, rows: &[DebtRecord]) -> Result<(), StoreError> {
+        self.call("upsert_debts", true).await?;
+        for row in rows {
+            let points = row.points;
+            let set = move |_: Option<&Points>| Some(Some(points));
+            self.put(|t| &mut t.debts, (row.member, row.issuer), set)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn update_members(&mut self, rows: &[MemberChange]) -> Result<(), StoreError> {
+        self.call("update_members", true).await?;
+        for change in rows {
+            let id = change.book.id;
+            self.move_member(id, change.expected_version, Some(&change.book))
+                .await?;
+            self.tails.insert(id, (change.expected_version + 1, false));
+        }
+        Ok(())
+    }
+
+    async fn add_totals(
+        &mut self,
+        window: WindowId,
+        rows: &[(TotalKey, i64)],
+    ) -> Result<(), StoreError> {
+        self.call("add_totals", true).await?;
+        for (key, amount) in rows {
+            let amount = *amount;
+            let add = move |sum: Option<&i64>| Some(Some(sum.copied().unwrap_or(0) + amount));
+            self.put(|t| &mut t.totals, (window, *key), add).await?;
+        }
+        Ok(())
+    }
+
+    async fn move_positions(&mut self, rows: &[PositionChange]) -> Result<(), StoreError> {
+        self.call("move_positions", true).await?;
+        for row in rows {
+            let key = (row.party, row.currency);
+            self.put(|t| &mut t.positions, key, |known| moved(row, known))
+                .await?;
+            self.wrote.moved.push(key);
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -202,155 +351,42 @@ impl Unit for SimUnit {
         .await
     }
 
-    async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError> {
-        self.call("insert_requests", true).await?;
-        for row in rows {
-            self.write(|t| &mut t.requests, row.key, new_row(*row))
-                .await?;
-            self.wrote.requests.push(*row);
-        }
-        Ok(())
-    }
-
-    async fn insert_checks(&mut self, rows: &[CheckRecord]) -> Result<(), StoreError> {
-        self.call("insert_checks", true).await?;
-        for row in rows {
-            let key = row.key.clone();
-            self.write(|t| &mut t.checks, key, new_row(row.clone()))
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_checks(&mut self, keys: &[CheckKey]) -> Result<(), StoreError> {
-        self.call("delete_checks", true).await?;
-        for key in keys {
-            let delete = |row: Option<&CheckRecord>| row.map(|_| None);
-            self.write(|t| &mut t.checks, key.clone(), delete).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_members(
-        &mut self,
-        rows: &[MemberBook],
-        _: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.call("insert_members", true).await?;
-        for book in rows {
-            let row = row_of(book, book.version);
-            self.tails.insert(book.id, (book.version, false));
-            self.write(|t| &mut t.members, book.id, new_row(row))
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_identifiers(&mut self, rows: &[IdentifierRecord]) -> Result<(), StoreError> {
-        self.call("insert_identifiers", true).await?;
-        for row in rows {
-            let (hash, member) = (row.identifier.hash, row.member);
-            self.write(|t| &mut t.identifiers, hash, new_row(member))
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_transactions(&mut self, rows: &[Transaction]) -> Result<(), StoreError> {
-        let members = rows.iter().filter_map(|row| row.member);
-        let unknown: Vec<MemberId> = members.filter(|id| !self.tails.contains_key(id)).collect();
-        if !unknown.is_empty() {
-            self.members(&unknown).await?;
-        }
-        self.call("insert_transactions", true).await?;
-        for row in rows {
-            self.write(|t| &mut t.transactions, row.id, new_row(row.clone()))
-                .await?;
-            self.wrote.transactions.push(row.clone());
-            if let Some((_, is_moved)) = row.member.and_then(|id| self.tails.get_mut(&id)) {
-                *is_moved = true;
-            }
-        }
-        Ok(())
-    }
-
-    async fn update_opens(&mut self, rows: &[OpenChange]) -> Result<(), StoreError> {
-        self.call("update_opens", true).await?;
-        for row in rows {
-            let open = row.open;
-            let reopen = known_row(move |known: &Transaction| Transaction {
-                open,
-                ..known.clone()
-            });
-            self.write(|t| &mut t.transactions, row.transaction, reopen)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
-        self.call("insert_lots", true).await?;
-        for row in rows {
-            self.write(|t| &mut t.lots, row.1.id, new_row(*row)).await?;
-        }
-        Ok(())
-    }
-
-    async fn update_lots(&mut self, rows: &[(MemberId, Lot)]) -> Result<(), StoreError> {
-        self.call("update_lots", true).await?;
-        for row in rows {
-            let row = *row;
-            let change = known_row(move |_: &(MemberId, Lot)| row);
-            self.write(|t| &mut t.lots, row.1.id, change).await?;
-        }
-        Ok(())
-    }
-
-    async fn upsert_debts(&mut self, rows: &[DebtRecord]) -> Result<(), StoreError> {
-        self.call("upsert_debts", true).await?;
-        for row in rows {
-            let points = row.points;
-            let set = move |_: Option<&Points>| Some(Some(points));
-            self.write(|t| &mut t.debts, (row.member, row.issuer), set)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn update_members(&mut self, rows: &[MemberChange]) -> Result<(), StoreError> {
-        self.call("update_members", true).await?;
-        for change in rows {
-            let id = change.book.id;
-            self.move_member(id, change.expected_version, Some(&change.book))
-                .await?;
-            self.tails.insert(id, (change.expected_version + 1, false));
-        }
-        Ok(())
-    }
-
-    async fn add_totals(
+    async fn write(
         &mut self,
         window: WindowId,
-        rows: &[(TotalKey, i64)],
+        _: Timestamp,
+        effects: &Effects,
     ) -> Result<(), StoreError> {
-        self.call("add_totals", true).await?;
-        for (key, amount) in rows {
-            let amount = *amount;
-            let add = move |sum: Option<&i64>| Some(Some(sum.copied().unwrap_or(0) + amount));
-            self.write(|t| &mut t.totals, (window, *key), add).await?;
+        // A set that is empty is no call.
+        macro_rules! put {
+            ($($kind:ident by $put:ident),+) => {
+                $(if !effects.$kind.is_empty() {
+                    self.$put(&effects.$kind).await?;
+                })+
+            };
         }
+        put! {
+            requests by insert_requests,
+            released_checks by delete_checks,
+            checks by insert_checks,
+            new_members by insert_members,
+            identifiers by insert_identifiers,
+            transactions by insert_transactions,
+            opens by update_opens,
+            new_lots by insert_lots,
+            lots by update_lots,
+            members by update_members,
+            debts by upsert_debts
+        }
+        if !effects.totals.is_empty() {
+            self.add_totals(window, &effects.totals).await?;
+        }
+        put!(positions by move_positions);
         Ok(())
     }
 
-    async fn move_positions(&mut self, rows: &[PositionChange]) -> Result<(), StoreError> {
-        self.call("move_positions", true).await?;
-        for row in rows {
-            let key = (row.party, row.currency);
-            self.write(|t| &mut t.positions, key, |known| moved(row, known))
-                .await?;
-            self.wrote.moved.push(key);
-        }
-        Ok(())
+    async fn remember(&mut self, request: &RequestRecord) -> Result<(), StoreError> {
+        self.insert_requests(std::slice::from_ref(request)).await
     }
 
     async fn windows(&mut self, ids: &[WindowId]) -> Result<Vec<Window>, StoreError> {
@@ -385,6 +421,13 @@ impl Unit for SimUnit {
         .await
     }
 
+    async fn flows(
+        &mut self,
+        _: &[WindowId],
+    ) -> Result<Vec<(WindowId, TotalKey, i64)>, StoreError> {
+        not_simulated("settling")
+    }
+
     async fn last_transaction(&mut self) -> Result<Option<TransactionId>, StoreError> {
         self.read("last_transaction", |tables, by| {
             let rows = tables.transactions.all_seen(by);
@@ -400,8 +443,8 @@ impl Unit for SimUnit {
             let is_open = known.is_some_and(|row| row.state == WindowState::Open);
             is_open.then(|| Some(closed.clone()))
         };
-        self.write(|t| &mut t.windows, closed.id, close).await?;
-        self.write(|t| &mut t.windows, opened.id, new_row(opened.clone()))
+        self.put(|t| &mut t.windows, closed.id, close).await?;
+        self.put(|t| &mut t.windows, opened.id, new_row(opened.clone()))
             .await?;
         self.wrote.closed = Some(closed.clone());
         Ok(())
@@ -438,7 +481,7 @@ impl Unit for SimUnit {
 
     async fn insert_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError> {
         self.call("insert_agreement", true).await?;
-        self.write(|t| &mut t.agreements, row.id, new_row(row.clone()))
+        self.put(|t| &mut t.agreements, row.id, new_row(row.clone()))
             .await
     }
 
@@ -448,7 +491,7 @@ impl Unit for SimUnit {
             let is_proposed = known.is_some_and(|known| known.state == AgreementState::Proposed);
             is_proposed.then(|| Some(row.clone()))
         };
-        self.write(|t| &mut t.agreements, row.id, accept).await?;
+        self.put(|t| &mut t.agreements, row.id, accept).await?;
         if row.state == AgreementState::Accepted {
             let next_edition = known_row(|known: &coalition_store::model::Network| {
                 coalition_store::model::Network {
@@ -456,7 +499,7 @@ impl Unit for SimUnit {
                     ..known.clone()
                 }
             });
-            self.write(|t| &mut t.network, (), next_edition).await?;
+            self.put(|t| &mut t.network, (), next_edition).await?;
             self.wrote.accepted = in_force(row);
         }
         Ok(())
@@ -495,7 +538,7 @@ impl Unit for SimUnit {
             }
         });
         self.wrote.clock = Some(now);
-        self.write(|t| &mut t.network, (), set).await
+        self.put(|t| &mut t.network, (), set).await
     }
 
     async fn commit_ahead(mut self: Box<Self>) -> Result<Durable, StoreError> {

@@ -95,7 +95,7 @@ impl SimUnit {
     }
 
     /// Writes one row: waits for whoever holds it, then judges it as it is by then.
-    pub(crate) async fn write<K, V>(
+    pub(crate) async fn put<K, V>(
         &mut self,
         table: fn(&mut Tables) -> &mut Table<K, V>,
         key: K,
@@ -155,7 +155,7 @@ impl SimUnit {
             let known = known.filter(|row| is_lost || row.version == expected)?;
             Some(Some(row_of(book.unwrap_or(known), known.version + 1)))
         };
-        self.write(|t| &mut t.members, id, change).await
+        self.put(|t| &mut t.members, id, change).await
     }
 
     /// Links what no change of a member's row has linked: declines.

@@ -224,6 +224,8 @@ pub(super) struct Report {
     machine: Machine,
     /// Whether only bars count that hold on a busy machine.
     quick: bool,
+    /// Whether the disk alone took longer than a bar asks for.
+    disk_is_slow: bool,
     measured: Vec<Measured>,
 }
 
@@ -258,6 +260,7 @@ impl Report {
         Self {
             machine,
             quick,
+            disk_is_slow: false,
             measured: Vec::new(),
         }
     }
@@ -279,6 +282,19 @@ impl Report {
                 enforced: bar.steady || !self.quick,
                 detail,
             });
+        }
+    }
+
+    /// Notes a latency, beside what the disk alone takes for it: where that is longer than the bar asks
+    /// for, the figure tells of the disk, and does not count.
+    pub(super) fn note_beside(&mut self, name: &str, ms: f64, disk_ms: f64, detail: String) {
+        self.note(name, ms, detail);
+        if let Some(last) = self.measured.last_mut()
+            && last.bar.name == name
+            && !last.bar.bound.is_met_by(disk_ms)
+        {
+            last.enforced = false;
+            self.disk_is_slow = true;
         }
     }
 
@@ -381,6 +397,12 @@ impl Report {
                  others. Without --quick it holds all.",
             );
         }
+        if self.disk_is_slow {
+            said.push_str(
+                "\n(…) printed only: the disk alone takes longer than the bar asks for, with nothing \
+                 else going on; on such a disk nobody's answer can be sooner.",
+            );
+        }
         said
     }
 }
@@ -458,6 +480,16 @@ mod tests {
         assert_eq!(report.short(), [BYTES[0]]);
         let table = report.table(false);
         assert!(table.contains("(short)") && table.contains("printed only"));
+    }
+
+    #[test]
+    fn a_disk_that_is_slower_than_the_bar_is_told_and_holds_nothing() {
+        let mut report = Report::new(Machine::this(1, 10), false);
+        report.note_beside(P99[0], 25.0, 3.0, String::new());
+        report.note_beside(P99[1], 85.0, 120.0, String::new());
+        assert_eq!(report.short(), [P99[0]]);
+        let table = report.table(false);
+        assert!(table.contains("(short)") && table.contains("the disk alone"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use self::cause::{Call, Cause, Events};
 use super::bars::{Engine, shown};
+use super::disk::Disk;
 use super::ground::{Ground, on_each};
 use super::load::{Seen, closed_loop, open_loop};
 use super::machine::Machine;
@@ -34,6 +35,9 @@ const PARTNERS: usize = 100;
 
 /// Longest that the greatest rate is looked for.
 const FULL_MAX: Duration = Duration::from_secs(5);
+
+/// Longest that the disk is looked at, before and after.
+const DISK_MAX: Duration = Duration::from_secs(10);
 
 /// Of so many calls one is among the slowest, whose causes are counted.
 const SLOWEST: usize = 1_000;
@@ -101,6 +105,10 @@ struct Latency {
     worst_ms: f64,
     /// The part of time that other guests of this machine's host took from it.
     stolen_percent: Option<f64>,
+    /// The same of the disk alone, for small writes, before and after.
+    disk_p50_ms: f64,
+    disk_p99_ms: f64,
+    disk_worst_ms: f64,
     slow_batches: usize,
     /// How many of the slowest thousandth had which cause.
     causes: BTreeMap<String, usize>,
@@ -150,6 +158,8 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         slow_batch_ms: Some(args.slow_ms),
         ..stock.setup.clone()
     };
+    ground.now(format!("{engine}: the disk alone"));
+    let disk = Disk::alone(ground.folder(), measured.min(DISK_MAX)).await?;
     let node = Node::start(&setup).await?;
     let earns = stock
         .town
@@ -180,6 +190,8 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         .saturating_add_micros(since.saturating_neg());
     let batches = node.slow_batches();
     node.stop().await?;
+    ground.now(format!("{engine}: the disk alone"));
+    let disk = disk.and(&Disk::alone(ground.folder(), measured.min(DISK_MAX)).await?)?;
     let chores = match watch {
         Some(watch) => watch.end(),
         None => ground
@@ -213,6 +225,9 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         p99_9_ms: latency.latency_ms(0.999),
         worst_ms: latency.latency_ms(1.0),
         stolen_percent,
+        disk_p50_ms: disk.wait_ms(0.5),
+        disk_p99_ms: disk.wait_ms(0.99),
+        disk_worst_ms: disk.wait_ms(1.0),
         slow_batches: events.batches(),
         causes,
         worst,
@@ -246,6 +261,9 @@ fn shown_on_screen(report: &Report) -> String {
         "p99.9",
         "worst",
         "stolen",
+        "disk alone: p50",
+        "p99",
+        "worst",
     ]);
     for latency in &report.engines {
         let full = latency.full_calls_per_s;
@@ -260,6 +278,9 @@ fn shown_on_screen(report: &Report) -> String {
             ms(latency.p99_9_ms),
             ms(latency.worst_ms),
             stolen.map_or("–".to_owned(), |percent| format!("{percent:.1} %")),
+            ms(latency.disk_p50_ms),
+            ms(latency.disk_p99_ms),
+            ms(latency.disk_worst_ms),
         ]);
     }
     let mut said = format!("{waits}\n");

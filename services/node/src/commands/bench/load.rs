@@ -84,7 +84,7 @@ pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).context("a histogram of latencies")
 }
 
-fn micros(took: Duration) -> u64 {
+pub(super) fn micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(LATENCY_MAX_US)
 }
 

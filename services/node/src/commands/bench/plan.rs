@@ -12,6 +12,7 @@ use super::bars::{
     BYTES, CUT, CUT_GROWN, EARN_OVER_EMPTY, Engine, GROUP_COMMIT, GROWN, HOT_MEMBER, MEMORY_IDLE,
     MEMORY_LOAD, ONE_PARTNER, P99, REDEEM_OVER_EARN, Report, START, Size, VERIFY,
 };
+use super::disk::Disk;
 use super::furnish::{Empty, FUNDERS, Town};
 use super::ground::Ground;
 use super::load::{Measured, Seen, all_of, closed_loop, open_loop};
@@ -191,10 +192,16 @@ impl<'a> Bench<'a> {
         let name = engine.of(P99);
         if self.wants(name) {
             let half = greatest.rate() / 2.0;
+            self.now_measuring(format!("{engine}: the disk alone"));
+            let before = Disk::alone(self.ground.folder(), measured).await?;
             self.now_measuring(format!("{engine}: {half:.0} earns a second"));
-            let calm = open_loop(&spread, half, self.sizes.measured, &mut Seen::default()).await?;
-            let detail = format!("{calm} earns, p50 {:.1} ms", calm.latency_ms(0.5));
-            self.report.note(name, calm.latency_ms(0.99), detail);
+            let calm = open_loop(&spread, half, measured, &mut Seen::default()).await?;
+            self.now_measuring(format!("{engine}: the disk alone"));
+            let after = Disk::alone(self.ground.folder(), measured).await?;
+            let disk = before.and(&after)?;
+            let detail = format!("{calm} earns, p50 {:.1} ms; {disk}", calm.latency_ms(0.5));
+            let (own, disk) = (calm.latency_ms(0.99), disk.wait_ms(0.99));
+            self.report.note_beside(name, own, disk, detail);
         }
         Ok((earn, greatest))
     }

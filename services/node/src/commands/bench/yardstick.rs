@@ -31,12 +31,13 @@ const ROUNDS: u32 = 3;
 const PROCESSES: usize = 8;
 
 /// What a server is asked for: settings that decide what a commit costs.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "server_version",
     "fsync",
     "synchronous_commit",
     "full_page_writes",
     "shared_buffers",
+    "max_wal_size",
 ];
 
 const EXAMPLES: &str = "\
