@@ -92,7 +92,7 @@ pub(super) const HOT_MEMBER: [&str; 2] =
     ["hot_member_over_spread", "hot_member_over_spread_postgres"];
 /// What the hottest possible partner costs.
 pub(super) const ONE_PARTNER: [&str; 2] = ["one_partner_over_100", "one_partner_over_100_postgres"];
-/// What throughput is left when more is stored.
+/// What throughput is left when more is stored, each beside empty calls of its own time.
 pub(super) const GROWN: [&str; 2] = [
     "throughput_grown_over_small",
     "throughput_grown_over_small_postgres",

@@ -58,6 +58,13 @@ pub(super) struct Throughput {
     pub(super) memory_peak_mib: f64,
 }
 
+impl Throughput {
+    /// How many earns there were for an empty call.
+    pub(super) fn earn_over_empty(&self) -> f64 {
+        self.earn.rate() / self.empty.rate()
+    }
+}
+
 impl Stock {
     /// Takes in partners and members.
     pub(super) async fn found(
