@@ -17,7 +17,8 @@ use coalition_ledger::ids::{
 use coalition_ledger::member::{Lot, MemberBook, Totals, Upcoming};
 use coalition_ledger::money::{Currency, Micros, Minor, Points, Unit as Counted};
 use coalition_ledger::snapshot::{
-    CheckRecord, Measure, MemberChange, Position, PositionChange, RequestRecord, Subject, TotalKey,
+    CheckRecord, Effects, Measure, MemberChange, Position, PositionChange, RequestRecord, Subject,
+    TotalKey,
 };
 use coalition_ledger::time::{MICROS_PER_DAY, Timestamp};
 use coalition_ledger::transaction::{Context, Kind, Open, Transaction};
@@ -209,30 +210,14 @@ async fn post(store: &dyn Store, world: &mut World, earns: usize) -> Outcome<()>
         .collect();
     assert_eq!(unit.members(&ids).await?.len(), ids.len());
 
-    unit.insert_requests(&batch.iter().map(|earn| earn.request).collect::<Vec<_>>())
-        .await?;
-    unit.insert_checks(
-        &batch
-            .iter()
-            .map(|earn| earn.check.clone())
-            .collect::<Vec<_>>(),
-    )
-    .await?;
-    let transactions: Vec<_> = batch.iter().map(|earn| earn.transaction.clone()).collect();
-    unit.insert_transactions(&transactions).await?;
     let change = |&member: &usize| MemberChange {
         expected_version: versions[member],
         book: world.members[member].clone(),
     };
-    unit.update_members(&touched.iter().map(change).collect::<Vec<_>>())
-        .await?;
+    let members = touched.iter().map(change).collect();
     for member in touched {
         world.members[member].version += 1;
     }
-    let lots = batch
-        .iter()
-        .map(|earn| (world.members[earn.member].id, earn.lot));
-    unit.insert_lots(&lots.collect::<Vec<_>>()).await?;
     let mut totals = BTreeMap::new();
     let mut moved = BTreeMap::new();
     for earn in &batch {
@@ -247,8 +232,6 @@ async fn post(store: &dyn Store, world: &mut World, earns: usize) -> Outcome<()>
         *totals.entry(key).or_default() += earn.transaction.points.get();
         *moved.entry(party).or_default() += earn.transaction.points.get() * 10_000;
     }
-    unit.add_totals(frame.window, &totals.into_iter().collect::<Vec<_>>())
-        .await?;
     let change = |(party, debits): (Party, i64)| PositionChange {
         party,
         currency: Currency::EUR,
@@ -258,8 +241,20 @@ async fn post(store: &dyn Store, world: &mut World, earns: usize) -> Outcome<()>
         },
         floor: None,
     };
-    unit.move_positions(&moved.into_iter().map(change).collect::<Vec<_>>())
-        .await?;
+    let mut effects = Effects {
+        members,
+        totals: totals.into_iter().collect(),
+        positions: moved.into_iter().map(change).collect(),
+        ..Effects::default()
+    };
+    for earn in batch {
+        let member = world.members[earn.member].id;
+        effects.requests.push(earn.request);
+        effects.checks.push(earn.check);
+        effects.transactions.push(earn.transaction);
+        effects.new_lots.push((member, earn.lot));
+    }
+    unit.write(frame.window, world.now, &effects).await?;
     unit.commit().await?;
     Ok(())
 }

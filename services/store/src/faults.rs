@@ -16,7 +16,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::open::PoolSettings;
 use crate::postgres::PostgresStore;
-use crate::session::{Engine, Read, Session, Write, fetch_one};
+use crate::session::{Engine, Read, Session, Write, begin_then_ask, execute_each};
 use crate::sqlite::SqliteStore;
 use crate::statements::{BROKEN, Statement};
 use crate::traits::{Store, WindowLock};
@@ -241,9 +241,7 @@ impl<E: Engine> Engine for Faulty<E> {
             let begun = self.inner.begin_asking(lock, statement, read);
             return self.begin_struck(begun).await;
         }
-        let mut session = Engine::begin(self, lock).await?;
-        let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
-        Ok((session, found))
+        begin_then_ask(self, lock, statement, read).await
     }
 
     async fn ask(&self) -> Result<Self::Session, StoreError> {
@@ -359,17 +357,9 @@ impl<S: Session> Session for FaultySession<S> {
 
     async fn execute_all(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
         if !S::TOGETHER {
-            // A call each.
-            let mut written = Vec::with_capacity(writes.len());
-            for Write { statement, rows } in writes {
-                written.push(self.execute(statement, rows).await?);
-            }
-            return Ok(written);
+            return execute_each(self, writes).await;
         }
         let tables: Vec<_> = writes.iter().map(|write| write.statement.table()).collect();
-        if tables.is_empty() {
-            return Ok(Vec::new());
-        }
         let struck = self.next(&format!("write {}", tables.join(", ")));
         self.before(struck).await?;
         let written = self.inner.execute_all(writes).await?;

@@ -56,13 +56,7 @@ pub(crate) trait Session: Send + 'static {
         &mut self,
         writes: Vec<Write>,
     ) -> impl Future<Output = Result<Vec<u64>, StoreError>> + Send {
-        async move {
-            let mut written = Vec::with_capacity(writes.len());
-            for Write { statement, rows } in writes {
-                written.push(self.execute(statement, rows).await?);
-            }
-            Ok(written)
-        }
+        execute_each(self, writes)
     }
 
     /// Commits a transaction, which may be durable a little later.
@@ -106,11 +100,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
         statement: &'static Statement,
         read: Read<T>,
     ) -> impl Future<Output = Result<(Self::Session, Option<T>), StoreError>> + Send {
-        async move {
-            let mut session = self.begin(lock).await?;
-            let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
-            Ok((session, found))
-        }
+        begin_then_ask(self, lock, statement, read)
     }
 
     /// A session for single questions, each of which sees what is committed.
@@ -132,6 +122,30 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Closes all connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// [`Session::execute_all`] where it is a call of the database for each statement.
+pub(crate) async fn execute_each<S: Session + ?Sized>(
+    session: &mut S,
+    writes: Vec<Write>,
+) -> Result<Vec<u64>, StoreError> {
+    let mut written = Vec::with_capacity(writes.len());
+    for Write { statement, rows } in writes {
+        written.push(session.execute(statement, rows).await?);
+    }
+    Ok(written)
+}
+
+/// [`Engine::begin_asking`] where it is two calls of the database.
+pub(crate) async fn begin_then_ask<E: Engine + ?Sized, T: Send>(
+    engine: &E,
+    lock: WindowLock,
+    statement: &'static Statement,
+    read: Read<T>,
+) -> Result<(E::Session, Option<T>), StoreError> {
+    let mut session = engine.begin(lock).await?;
+    let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
+    Ok((session, found))
 }
 
 /// Runs a statement on one row of arguments that answers with at most one row.

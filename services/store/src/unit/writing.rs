@@ -62,17 +62,16 @@ impl<S: Session> Work<S> {
             ),
         ];
         writes.retain(|write| write.rows.len() > 0);
+        let positions: &sql::Statement = &sql::MOVE_POSITIONS;
         let mut positions_moved = 0;
         for go in goes(writes) {
-            let expected: Vec<_> = go
-                .iter()
-                .map(|write| (write.table(), write.count()))
-                .collect();
+            let asked = go.iter().map(|write| (write.statement, write.rows.len()));
+            let asked: Vec<_> = asked.collect();
             let written = self.session.execute_all(go).await?;
-            for ((table, expected), written) in expected.into_iter().zip(written) {
-                if table == sql::MOVE_POSITIONS.table() {
+            for ((statement, rows), written) in asked.into_iter().zip(written) {
+                if std::ptr::eq(statement, positions) {
                     positions_moved = written;
-                } else if written != expected {
+                } else if written != rows as u64 {
                     return Err(StoreError::Conflict);
                 }
             }
@@ -196,25 +195,21 @@ fn write<const WIDTH: usize>(
     Write { statement, rows }
 }
 
-impl Write {
-    fn table(&self) -> &'static str {
-        self.statement.table()
-    }
-
-    fn count(&self) -> u64 {
-        self.rows.len() as u64
-    }
-}
-
 /// Cuts a list of statements where one would write to a table that one before it in the same go writes
 /// to.
 fn goes(writes: Vec<Write>) -> Vec<Vec<Write>> {
     let mut goes: Vec<Vec<Write>> = Vec::new();
+    let mut tables = Vec::new();
     for write in writes {
+        let table = write.statement.table();
+        if tables.contains(&table) {
+            tables.clear();
+        }
         match goes.last_mut() {
-            Some(go) if go.iter().all(|other| other.table() != write.table()) => go.push(write),
+            Some(go) if !tables.is_empty() => go.push(write),
             _ => goes.push(vec![write]),
         }
+        tables.push(table);
     }
     goes
 }

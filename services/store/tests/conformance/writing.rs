@@ -228,7 +228,6 @@ pub(crate) async fn one_row_that_is_refused_refuses_the_batch(db: &TestDb) {
             matches!(written, Err(StoreError::Conflict)),
             "{what}: {written:?}"
         );
-        // And what is refused cannot be committed by mistake, where the database itself refused.
         at_work.rollback().await.expect("rolls back");
         let mut unit = unit(db).await;
         let found = unit.requests(&[effects.requests[0].key]).await;

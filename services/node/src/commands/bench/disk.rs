@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::load::{histogram, micros};
+use super::load::{histogram, micros, quantile_ms};
 
 /// How often something is written: about as often as batches are committed.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -44,7 +44,7 @@ impl Disk {
 
     /// A quantile, in milliseconds.
     pub(super) fn wait_ms(&self, quantile: f64) -> f64 {
-        Duration::from_micros(self.waits_us.value_at_quantile(quantile)).as_secs_f64() * 1e3
+        quantile_ms(&self.waits_us, quantile)
     }
 
     /// Both together.
@@ -67,7 +67,7 @@ impl fmt::Display for Disk {
     }
 }
 
-fn probe(path: &PathBuf, measured: Duration) -> anyhow::Result<Disk> {
+fn probe(path: &Path, measured: Duration) -> anyhow::Result<Disk> {
     let refused = || format!("cannot write {}", path.display());
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(true).write(true).open(path);

@@ -53,7 +53,7 @@ impl Measured {
 
     /// A quantile of the latency, in milliseconds.
     pub(super) fn latency_ms(&self, quantile: f64) -> f64 {
-        Duration::from_micros(self.latency_us.value_at_quantile(quantile)).as_secs_f64() * 1e3
+        quantile_ms(&self.latency_us, quantile)
     }
 
     /// Both together.
@@ -82,6 +82,11 @@ impl fmt::Display for Measured {
 
 pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).context("a histogram of latencies")
+}
+
+/// A quantile of microseconds, in milliseconds.
+pub(super) fn quantile_ms(us: &Histogram<u64>, quantile: f64) -> f64 {
+    Duration::from_micros(us.value_at_quantile(quantile)).as_secs_f64() * 1e3
 }
 
 pub(super) fn micros(took: Duration) -> u64 {
