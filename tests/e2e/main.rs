@@ -7,6 +7,7 @@ mod access;
 mod agreements;
 mod bad_input;
 mod bad_tokens;
+mod bench;
 mod books;
 mod declines;
 mod demo;

@@ -1,13 +1,15 @@
 //! The audit: every stored figure, recomputed from the transfers alone.
 //!
 //! An [`Auditor`] is fed every transaction and every lot once, in any order, then every other stored
-//! sum; it names each one that differs. Of lots it remembers only those whose transfers and row do
-//! not agree so far: fed side by side, as they were written, few do. It shares no running state
-//! with the code that wrote the sums. Source: domain, "The books".
+//! sum; it names each one that differs. Of lots it can do with knowing whether all agree, which takes
+//! no memory however many there are, and be run again where names are wanted ([`lots`]). It shares no
+//! running state with the code that wrote the sums. Source: domain, "The books".
 
-use std::collections::hash_map::Entry;
+mod lots;
+
 use std::collections::{BTreeMap, HashMap};
 
+use self::lots::{Lots, Scales};
 use crate::account::{Account, Transfer};
 use crate::apply::{position_changes, totals_of};
 use crate::ids::{LotId, MemberId, Party, TransactionId, WindowId};
@@ -72,23 +74,12 @@ impl IssuerBook {
     }
 }
 
-/// What a lot holds by its transfers, less what its row says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct LotSums {
-    points: Points,
-    pending: Points,
-    available: Points,
-    held: Points,
-    expired: Points,
-}
-
 /// Recomputes the books from transfers and compares.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Auditor {
     counts: Counts,
     findings: Vec<Finding>,
-    /// Lots of which it is not all zero.
-    lots: HashMap<LotId, LotSums>,
+    lots: Lots,
     members: HashMap<MemberId, Totals>,
     debts: HashMap<(MemberId, Party), Points>,
     issuers: BTreeMap<Party, IssuerBook>,
@@ -99,10 +90,32 @@ pub struct Auditor {
 }
 
 impl Auditor {
-    /// An auditor that has seen nothing.
+    /// An auditor that has seen nothing, and will know of lots only whether all agree: enough where they
+    /// do, and no more memory for ten million of them. Where they do not, [`Auditor::naming`] says which.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn weighing() -> Self {
+        Self::with(Lots::Weighed(Scales::default()))
+    }
+
+    /// An auditor that has seen nothing, and will know which lots do not agree.
+    #[must_use]
+    pub fn naming() -> Self {
+        Self::with(Lots::Each(HashMap::new()))
+    }
+
+    fn with(lots: Lots) -> Self {
+        Self {
+            counts: Counts::default(),
+            findings: Vec::new(),
+            lots,
+            members: HashMap::new(),
+            debts: HashMap::new(),
+            issuers: BTreeMap::new(),
+            windows: HashMap::new(),
+            positions: BTreeMap::new(),
+            undone: HashMap::new(),
+            reduced: HashMap::new(),
+        }
     }
 
     /// How many of everything were seen.
@@ -210,7 +223,7 @@ impl Auditor {
             return Ok(());
         }
         if let Some(lot) = t.lot {
-            self.change_lot(lot.id, |sums| sums.take(t))?;
+            self.lots.change(lot.id, |sums| sums.take(t))?;
         }
         let amount = Points::new(t.amount);
         for (account, amount) in [(t.debit, amount.negated()?), (t.credit, amount)] {
@@ -338,47 +351,29 @@ impl Auditor {
     /// Takes one stored lot in.
     pub fn lot(&mut self, lot: &Lot) {
         self.counts.lots = self.counts.lots.saturating_add(1);
-        if self.change_lot(lot.id, |sums| sums.less(lot)).is_err() {
+        if self.lots.change(lot.id, |sums| sums.less(lot)).is_err() {
             let place = format!("lot {}", lot.id);
             self.find(place, "sums", "within range".into(), "out of range".into());
         }
     }
 
-    /// Changes what is remembered of a lot, and forgets it where nothing is left.
-    fn change_lot(
-        &mut self,
-        lot: LotId,
-        change: impl FnOnce(&mut LotSums) -> Result<(), OutOfRange>,
-    ) -> Result<(), OutOfRange> {
-        match self.lots.entry(lot) {
-            Entry::Vacant(vacant) => {
-                let mut sums = LotSums::default();
-                change(&mut sums)?;
-                if sums != LotSums::default() {
-                    vacant.insert(sums);
-                }
-            }
-            Entry::Occupied(mut occupied) => {
-                change(occupied.get_mut())?;
-                if *occupied.get() == LotSums::default() {
-                    occupied.remove();
-                }
-            }
-        }
-        Ok(())
+    /// After every transaction and every lot was taken in: whether transfers and row agree of each lot.
+    /// One that only weighs them is wrong by a chance of 2^-64, which nobody can better from outside.
+    #[must_use]
+    pub fn lots_agree(&self) -> bool {
+        self.lots.agree()
     }
 
-    /// After every transaction and every lot was taken in: lots that differ, in the order of id.
+    /// After every transaction and every lot was taken in: lots that differ, in the order of id; none
+    /// where they were only weighed.
     #[must_use]
     pub fn disputed_lots(&self) -> Vec<LotId> {
-        let mut lots: Vec<LotId> = self.lots.keys().copied().collect();
-        lots.sort_unstable();
-        lots
+        self.lots.disputed()
     }
 
     /// Names what differs of a disputed lot, whose row this is.
     pub fn disputed_lot(&mut self, lot: &Lot) {
-        let Some(more) = self.lots.remove(&lot.id) else {
+        let Some(more) = self.lots.settle(lot.id) else {
             return;
         };
         let place = format!("lot {}", lot.id);
@@ -491,9 +486,13 @@ impl Auditor {
 
     /// After everything was taken in and compared: what no stored row answered for.
     pub fn finish(&mut self) {
-        let lots = self.disputed_lots();
-        self.lots.clear();
-        for lot in lots {
+        let disputed = self.disputed_lots();
+        if disputed.is_empty() && !self.lots_agree() {
+            let (expected, found) = ("what their transfers make of them", "not all of them");
+            self.find("lots".into(), "sums", expected.into(), found.into());
+        }
+        for lot in disputed {
+            self.lots.settle(lot);
             self.find(
                 format!("lot {lot}"),
                 "row",
@@ -566,36 +565,6 @@ impl Auditor {
             let place = format!("transaction {id}");
             self.find(place, "open points", "whole".into(), "reduced".into());
         }
-    }
-}
-
-impl LotSums {
-    /// Takes a row's figures away.
-    fn less(&mut self, lot: &Lot) -> Result<(), OutOfRange> {
-        *self = Self {
-            points: self.points.minus(lot.points)?,
-            pending: self.pending.minus(lot.pending)?,
-            available: self.available.minus(lot.available)?,
-            held: self.held.minus(lot.held)?,
-            expired: self.expired.minus(lot.expired)?,
-        };
-        Ok(())
-    }
-
-    fn take(&mut self, t: &Transfer) -> Result<(), OutOfRange> {
-        let amount = Points::new(t.amount);
-        for (account, amount) in [(t.debit, amount.negated()?), (t.credit, amount)] {
-            let (sum, amount) = match account {
-                Account::Issued(_) => (&mut self.points, amount.negated()?),
-                Account::Pending(..) => (&mut self.pending, amount),
-                Account::Available(..) => (&mut self.available, amount),
-                Account::Held(..) => (&mut self.held, amount),
-                Account::Expired(_) => (&mut self.expired, amount),
-                _ => continue,
-            };
-            *sum = sum.plus(amount)?;
-        }
-        Ok(())
     }
 }
 

@@ -73,7 +73,7 @@ const ONE: Points = Points::new(1);
 fn sound_books_have_no_findings() {
     let network = network();
     network.assert_audited();
-    let mut auditor = Auditor::new();
+    let mut auditor = Auditor::naming();
     network
         .store
         .transactions
@@ -98,7 +98,7 @@ fn sound_books_have_no_findings() {
 #[test]
 fn transactions_may_come_in_any_order() {
     let network = network();
-    let mut auditor = Auditor::new();
+    let mut auditor = Auditor::naming();
     network
         .store
         .transactions

@@ -21,7 +21,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, Read, Session, Write};
+use crate::session::{Engine, Read, Session, Write, read_each};
 use crate::statements::{self as sql, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 
@@ -295,12 +295,11 @@ impl Session for PostgresSession {
             AssertSqlSafe(statement.postgres()),
             arguments(statement, rows)?,
         );
-        let outcome = query.fetch_all(&mut **self.connection()?).await;
-        let found = self.watch(outcome)?;
-        found
-            .iter()
-            .map(|row| read(&mut Columns::new(row)))
-            .collect()
+        let mut all = Vec::new();
+        let found = query.fetch(&mut **self.connection()?);
+        let outcome = read_each(found, read, &mut all).await;
+        self.watch(outcome)?;
+        all.into_iter().collect()
     }
 
     async fn execute(
@@ -319,6 +318,7 @@ impl Session for PostgresSession {
         self.watch(outcome).map(|done| done.rows_affected())
     }
 
+    #[cfg(feature = "faults")]
     const TOGETHER: bool = true;
 
     async fn execute_all(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {

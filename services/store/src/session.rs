@@ -8,8 +8,9 @@
 use std::future::Future;
 
 use coalition_ledger::time::Timestamp;
+use futures::{Stream, TryStreamExt as _};
 
-use crate::codec::{Columns, Rows};
+use crate::codec::{Columns, Row, Rows};
 use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::statements::Statement;
@@ -48,6 +49,7 @@ pub(crate) trait Session: Send + 'static {
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Whether [`Session::execute_all`] is one call of the database.
+    #[cfg(feature = "faults")]
     const TOGETHER: bool = false;
 
     /// Runs statements that write sets, in their order, each to a table of its own; counts the rows
@@ -146,6 +148,19 @@ pub(crate) async fn begin_then_ask<E: Engine + ?Sized, T: Send>(
     let mut session = engine.begin(lock).await?;
     let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
     Ok((session, found))
+}
+
+/// Reads rows while the database still finds others, and at once: a row holds an allocation for each
+/// of its columns.
+pub(crate) async fn read_each<R: Row, T>(
+    mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+    read: Read<T>,
+    all: &mut Vec<Result<T, StoreError>>,
+) -> Result<(), sqlx::Error> {
+    while let Some(row) = rows.try_next().await? {
+        all.push(read(&mut Columns::new(&row)));
+    }
+    Ok(())
 }
 
 /// Runs a statement on one row of arguments that answers with at most one row.

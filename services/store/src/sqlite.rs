@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
@@ -24,13 +23,13 @@ use sqlx::sqlite::{
 use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::codec::{Cell, Columns, Rows, row};
+use crate::codec::{Cell, Rows, row};
 use crate::door::Door;
 use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, Read, Session};
+use crate::session::{Engine, Read, Session, read_each};
 use crate::statements::{self as sql, CHUNK_ROWS, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 use checkpoint::{Checkpoints, Tally};
@@ -397,16 +396,8 @@ impl Session for SqliteSession {
         let mut all = Vec::new();
         for (text, arguments) in runs(statement, rows)? {
             let query = sqlx::query_with(AssertSqlSafe(text), arguments);
-            let mut found = query.fetch(self.connection()?);
-            let outcome = loop {
-                match found.try_next().await {
-                    // Read at once: a row holds an allocation for each of its columns.
-                    Ok(Some(row)) => all.push(read(&mut Columns::new(&row))),
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
-                }
-            };
-            drop(found);
+            let found = query.fetch(self.connection()?);
+            let outcome = read_each(found, read, &mut all).await;
             self.watch(outcome)?;
         }
         all.into_iter().collect()

@@ -20,7 +20,7 @@ const PAGES_WAITING: usize = 4;
 /// What `verify` tells while it works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// How far it has come.
+    /// How far it has come; from the beginning again where lots differ, and their names are wanted.
     Progress {
         /// Transactions read.
         done: u64,
@@ -52,20 +52,38 @@ impl Listener for tokio::sync::mpsc::Sender<Report> {
     }
 }
 
+/// Who hears of a second reading: what was found in the rows is known by then.
+struct Again<'a>(&'a mut dyn Listener);
+
+#[async_trait::async_trait]
+impl Listener for Again<'_> {
+    async fn hear(&mut self, report: Report) -> bool {
+        match report {
+            Report::Finding(_) => true,
+            report => self.0.hear(report).await,
+        }
+    }
+}
+
 /// Verifies the books; ends early where the listener has heard enough.
 ///
-/// One task reads while another recomputes; pages between them are few.
+/// One task reads while another recomputes; pages between them are few. Lots are weighed first, so that
+/// sound books of any size take the same memory; where they differ, all is read again for their names.
 pub async fn verify(store: &dyn Store, listener: &mut dyn Listener) -> Result<(), StoreError> {
     let mut scan = store.scan().await?;
     let total = u64::try_from(scan.transaction_count().await?).unwrap_or_default();
-    let (pages, received) = mpsc::channel(PAGES_WAITING);
-    let auditor = tokio::spawn(recompute(received));
-    let read = read_pages(scan.as_mut(), &pages, total, listener).await;
-    drop(pages);
-    let mut auditor = auditor
-        .await
-        .unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
-    let Some(forged) = read? else { return Ok(()) };
+    let weighing = Auditor::weighing();
+    let Some((mut auditor, forged)) = audit(scan.as_mut(), weighing, total, listener).await? else {
+        return Ok(());
+    };
+    if !auditor.lots_agree() {
+        let naming = Auditor::naming();
+        let mut listener = Again(listener);
+        let Some((named, _)) = audit(scan.as_mut(), naming, total, &mut listener).await? else {
+            return Ok(());
+        };
+        auditor = named;
+    }
     compare(scan.as_mut(), &mut auditor).await?;
     let mut findings = forged;
     for finding in auditor.findings() {
@@ -85,9 +103,26 @@ enum Page {
     Lots(Vec<ScannedLot>),
 }
 
+/// Has the auditor take in every transaction and every lot; with how many rows were not what was
+/// written. None where the listener has heard enough.
+async fn audit(
+    scan: &mut dyn Scan,
+    auditor: Auditor,
+    total: u64,
+    listener: &mut dyn Listener,
+) -> Result<Option<(Auditor, u64)>, StoreError> {
+    let (pages, received) = mpsc::channel(PAGES_WAITING);
+    let auditor = tokio::spawn(recompute(auditor, received));
+    let read = read_pages(scan, &pages, total, listener).await;
+    drop(pages);
+    let auditor = auditor
+        .await
+        .unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
+    Ok(read?.map(|forged| (auditor, forged)))
+}
+
 /// Takes pages in until there are no more.
-async fn recompute(mut pages: mpsc::Receiver<Page>) -> Auditor {
-    let mut auditor = Auditor::new();
+async fn recompute(mut auditor: Auditor, mut pages: mpsc::Receiver<Page>) -> Auditor {
     while let Some(page) = pages.recv().await {
         match page {
             Page::Transactions(page) => page.iter().for_each(|row| auditor.transaction(row)),
@@ -97,9 +132,9 @@ async fn recompute(mut pages: mpsc::Receiver<Page>) -> Auditor {
     auditor
 }
 
-/// Reads every transaction and every lot: how many rows were not what was written, or none where
-/// the listener has heard enough. Lots come along with the transactions that made them: their ids
-/// were minted together, and the auditor remembers only what does not fit yet.
+/// Reads every transaction and every lot: how many rows were not what was written, or none where the
+/// listener has heard enough. Lots come along with the transactions that made them: their ids were
+/// minted together, and an auditor that names them remembers only what does not fit yet.
 async fn read_pages(
     scan: &mut dyn Scan,
     pages: &mpsc::Sender<Page>,

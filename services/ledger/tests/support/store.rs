@@ -355,11 +355,16 @@ impl MemoryStore {
 
     /// What an audit of all rows finds.
     pub(crate) fn audit(&self) -> Vec<Finding> {
-        let mut auditor = Auditor::new();
-        self.transactions
-            .values()
-            .for_each(|transaction| auditor.transaction(transaction));
-        self.lots.values().for_each(|(_, lot)| auditor.lot(lot));
+        let [weighing, mut auditor] =
+            [Auditor::weighing(), Auditor::naming()].map(|mut auditor| {
+                self.transactions
+                    .values()
+                    .for_each(|transaction| auditor.transaction(transaction));
+                self.lots.values().for_each(|(_, lot)| auditor.lot(lot));
+                auditor
+            });
+        let agree = auditor.disputed_lots().is_empty();
+        assert_eq!(weighing.lots_agree(), agree, "weighed and named");
         for disputed in auditor.disputed_lots() {
             if let Some((_, lot)) = self.lots.get(&disputed) {
                 auditor.disputed_lot(lot);

@@ -73,7 +73,8 @@ on_both_engines! {
         two_units_cannot_use_the_same_headroom;
     posting:
         a_limit_shrinks_command_by_command
-        a_balance_shrinks_command_by_command;
+        a_balance_shrinks_command_by_command
+        lots_that_are_wrong_are_named_and_nothing_is_told_twice;
     writing:
         all_that_a_batch_changes_is_written
         one_row_that_is_refused_refuses_the_batch;

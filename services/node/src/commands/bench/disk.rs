@@ -47,11 +47,14 @@ impl Disk {
         quantile_ms(&self.waits_us, quantile)
     }
 
-    /// Both together.
-    pub(super) fn and(mut self, other: &Self) -> anyhow::Result<Self> {
-        let added = self.waits_us.add(&other.waits_us);
+    /// Both together, where both are known.
+    pub(super) fn both(before: Option<Self>, after: Option<Self>) -> anyhow::Result<Option<Self>> {
+        let (Some(mut both), Some(after)) = (before, after) else {
+            return Ok(None);
+        };
+        let added = both.waits_us.add(&after.waits_us);
         added.context("adding histograms")?;
-        Ok(self)
+        Ok(Some(both))
     }
 }
 

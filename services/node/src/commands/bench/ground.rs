@@ -1,5 +1,6 @@
 //! Where it is measured: databases of both engines, and what happens on the screen meanwhile.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -8,6 +9,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::bars::Engine;
+use super::disk::Disk;
+use super::named::Named;
 use super::postgres::Postgres;
 use super::process::Setup;
 use crate::Config;
@@ -26,7 +29,7 @@ pub(super) struct Ground {
 /// Where PostgreSQL databases are.
 enum Server {
     /// The one that was named.
-    Named(String),
+    Named(Named),
     /// A server of our own.
     Own(Postgres),
 }
@@ -40,7 +43,7 @@ impl Ground {
                 Some(url) if url.sqlite_path().is_some() => {
                     bail!("the bench makes its own SQLite files; --database-url is for PostgreSQL")
                 }
-                Some(url) => Some(Server::Named(url.as_str().to_owned())),
+                Some(url) => Some(Server::Named(Named::at(url.as_str())?)),
                 None => Postgres::start()?.map(Server::Own),
             };
             if postgres.is_none() {
@@ -67,12 +70,12 @@ impl Ground {
         wanted.iter().copied().filter(there).collect()
     }
 
-    /// A new database. Where PostgreSQL was named, it is always that one.
+    /// A new database, for a network of its own.
     pub(super) fn setup(&self, engine: Engine) -> anyhow::Result<Setup> {
         let name = Uuid::new_v4().simple().to_string();
         let database_url = match (engine, &self.postgres) {
             (Engine::Sqlite, _) => None,
-            (Engine::Postgres, Some(Server::Named(url))) => Some(url.clone()),
+            (Engine::Postgres, Some(Server::Named(server))) => Some(server.create(&name)?),
             (Engine::Postgres, Some(Server::Own(server))) => Some(server.create(&name)?),
             (Engine::Postgres, None) => bail!("there is no PostgreSQL"),
         };
@@ -93,8 +96,23 @@ impl Ground {
     }
 
     /// A folder for what belongs to no database.
-    pub(super) fn folder(&self) -> &std::path::Path {
+    pub(super) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Looks at the disk alone that databases of this engine are on; of a server that was named
+    /// nobody here knows where that is.
+    pub(super) async fn disk_alone(
+        &self,
+        engine: Engine,
+        measured: Duration,
+    ) -> anyhow::Result<Option<Disk>> {
+        if let (Engine::Postgres, Some(Server::Named(_))) = (engine, &self.postgres) {
+            return Ok(None);
+        }
+        self.now(format!("{engine}: the disk alone"));
+        // A server of our own has its folder beside this one.
+        Disk::alone(self.folder(), measured).await.map(Some)
     }
 
     /// Says what is measured now.

@@ -29,8 +29,12 @@ Examples:
       what was measured before, together
 
 Books are filled through the poster in this process, a sixth of all purchases paid with points; then
-the window is cut and settled, `coalition verify` runs, and earns go through a node's gateway. Ctrl-C
-ends it; what was measured by then is printed, and drawn.";
+the window is cut and settled, `coalition verify` runs, and, after a tenth of the postings more (at most
+100,000), earns go through a node's gateway. Ctrl-C ends it; what was measured by then is printed, and
+drawn.";
+
+/// Postings after which a network that was verified has in its caches what it works with.
+const WARM_UP: u64 = 100_000;
 
 /// How far, and where.
 #[derive(Clone, Debug, clap::Args)]
@@ -201,6 +205,10 @@ async fn at_size(
     let (window_postings, cut) = stock.cut_and_compute().await?;
     now("verifying");
     let verified = stock.verify().await?;
+    // That read all there is, and left the caches full of what hardly anybody asks for.
+    stock
+        .fill_to(ground, postings + (size / 10).min(WARM_UP))
+        .await?;
     now("earns through the gateway");
     let calls = stock.throughput(Duration::from_secs(seconds)).await?;
     Ok(Row {

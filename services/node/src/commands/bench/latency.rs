@@ -105,10 +105,10 @@ struct Latency {
     worst_ms: f64,
     /// The part of time that other guests of this machine's host took from it.
     stolen_percent: Option<f64>,
-    /// The same of the disk alone, for small writes, before and after.
-    disk_p50_ms: f64,
-    disk_p99_ms: f64,
-    disk_worst_ms: f64,
+    /// The same of the disk alone, for small writes, before and after; none where a server was named.
+    disk_p50_ms: Option<f64>,
+    disk_p99_ms: Option<f64>,
+    disk_worst_ms: Option<f64>,
     slow_batches: usize,
     /// How many of the slowest thousandth had which cause.
     causes: BTreeMap<String, usize>,
@@ -158,8 +158,7 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         slow_batch_ms: Some(args.slow_ms),
         ..stock.setup.clone()
     };
-    ground.now(format!("{engine}: the disk alone"));
-    let disk = Disk::alone(ground.folder(), measured.min(DISK_MAX)).await?;
+    let before = ground.disk_alone(engine, measured.min(DISK_MAX)).await?;
     let node = Node::start(&setup).await?;
     let earns = stock
         .town
@@ -190,8 +189,9 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         .saturating_add_micros(since.saturating_neg());
     let batches = node.slow_batches();
     node.stop().await?;
-    ground.now(format!("{engine}: the disk alone"));
-    let disk = disk.and(&Disk::alone(ground.folder(), measured.min(DISK_MAX)).await?)?;
+    let after = ground.disk_alone(engine, measured.min(DISK_MAX)).await?;
+    let disk = Disk::both(before, after)?;
+    let disk_ms = |quantile| disk.as_ref().map(|disk| disk.wait_ms(quantile));
     let chores = match watch {
         Some(watch) => watch.end(),
         None => ground
@@ -225,9 +225,9 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         p99_9_ms: latency.latency_ms(0.999),
         worst_ms: latency.latency_ms(1.0),
         stolen_percent,
-        disk_p50_ms: disk.wait_ms(0.5),
-        disk_p99_ms: disk.wait_ms(0.99),
-        disk_worst_ms: disk.wait_ms(1.0),
+        disk_p50_ms: disk_ms(0.5),
+        disk_p99_ms: disk_ms(0.99),
+        disk_worst_ms: disk_ms(1.0),
         slow_batches: events.batches(),
         causes,
         worst,
@@ -251,6 +251,7 @@ fn gathered(calls: impl Iterator<Item = Slow>, worst: usize) -> Vec<Slow> {
 
 fn shown_on_screen(report: &Report) -> String {
     let ms = |value: f64| format!("{} ms", shown(value));
+    let known_ms = |value: Option<f64>| value.map_or("–".to_owned(), ms);
     let mut waits = screen::table([
         "engine",
         "at full load",
@@ -278,9 +279,9 @@ fn shown_on_screen(report: &Report) -> String {
             ms(latency.p99_9_ms),
             ms(latency.worst_ms),
             stolen.map_or("–".to_owned(), |percent| format!("{percent:.1} %")),
-            ms(latency.disk_p50_ms),
-            ms(latency.disk_p99_ms),
-            ms(latency.disk_worst_ms),
+            known_ms(latency.disk_p50_ms),
+            known_ms(latency.disk_p99_ms),
+            known_ms(latency.disk_worst_ms),
         ]);
     }
     let mut said = format!("{waits}\n");

@@ -20,21 +20,10 @@ pub(super) struct Machine {
 impl Machine {
     /// This machine, as far as it tells.
     pub(super) fn this(seconds_per_figure: u64, members: usize) -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            let value = line.and_then(|line| line.split_once(':'));
-            value.map_or_else(String::new, |(_, value)| value.trim().to_owned())
-        };
-        let memory_kib = field(&read("/proc/meminfo"), "MemTotal");
-        let memory_kib = memory_kib
-            .split(' ')
-            .next()
-            .and_then(|kib| kib.parse::<u64>().ok());
         Self {
-            cpu: field(&read("/proc/cpuinfo"), "model name"),
+            cpu: field("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory_mib: memory_kib.unwrap_or(0) / 1_024,
+            memory_mib: memory_mib(),
             system: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             build: if cfg!(debug_assertions) {
                 "debug".to_owned()
@@ -46,6 +35,25 @@ impl Machine {
             members,
         }
     }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// What a file of the system says under a name.
+fn field(path: &str, name: &str) -> String {
+    let text = read(path);
+    let line = text.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.split_once(':'));
+    value.map_or_else(String::new, |(_, value)| value.trim().to_owned())
+}
+
+/// The memory of this machine, in MiB; 0 where it does not tell.
+pub(super) fn memory_mib() -> u64 {
+    let memory = field("/proc/meminfo", "MemTotal");
+    let memory_kib = memory.split(' ').next().and_then(|kib| kib.parse().ok());
+    memory_kib.unwrap_or(0_u64) / 1_024
 }
 
 impl fmt::Display for Machine {

@@ -35,6 +35,14 @@ const ROUNDS: u32 = 3;
 /// Partners that load is spread over.
 const PARTNERS: usize = 100;
 
+/// Partners where more postings must be all that grows: so few that every pair of them meets in a
+/// small window already.
+const PARTNERS_FEW: usize = 10;
+/// Purchases of each of their members in a small window: the first earn what later ones spend.
+const PURCHASES: u64 = 10;
+/// Small windows that are cut: the median counts.
+const WINDOWS_SMALL: usize = 3;
+
 /// Time after which a node that has nothing to do has come to rest.
 const REST: Duration = Duration::from_secs(1);
 
@@ -74,6 +82,7 @@ impl<'a> Bench<'a> {
             self.idle(engine).await?;
             self.calls(engine).await?;
             self.growth(engine).await?;
+            self.cuts_grown(engine).await?;
         }
         Ok(())
     }
@@ -192,16 +201,18 @@ impl<'a> Bench<'a> {
         let name = engine.of(P99);
         if self.wants(name) {
             let half = greatest.rate() / 2.0;
-            self.now_measuring(format!("{engine}: the disk alone"));
-            let before = Disk::alone(self.ground.folder(), measured).await?;
+            let before = self.ground.disk_alone(engine, measured).await?;
             self.now_measuring(format!("{engine}: {half:.0} earns a second"));
             let calm = open_loop(&spread, half, measured, &mut Seen::default()).await?;
-            self.now_measuring(format!("{engine}: the disk alone"));
-            let after = Disk::alone(self.ground.folder(), measured).await?;
-            let disk = before.and(&after)?;
-            let detail = format!("{calm} earns, p50 {:.1} ms; {disk}", calm.latency_ms(0.5));
-            let (own, disk) = (calm.latency_ms(0.99), disk.wait_ms(0.99));
-            self.report.note_beside(name, own, disk, detail);
+            let after = self.ground.disk_alone(engine, measured).await?;
+            let disk = Disk::both(before, after)?;
+            let mut detail = format!("{calm} earns, p50 {:.1} ms", calm.latency_ms(0.5));
+            if let Some(disk) = &disk {
+                detail = format!("{detail}; {disk}");
+            }
+            let disk_ms = disk.map(|disk| disk.wait_ms(0.99));
+            self.report
+                .note_beside(name, calm.latency_ms(0.99), disk_ms, detail);
         }
         Ok((earn, greatest))
     }
@@ -313,7 +324,7 @@ impl<'a> Bench<'a> {
 
     /// What storing more does: to throughput, to the disk, to cuts, to checks, to the next start.
     async fn growth(&mut self, engine: Engine) -> anyhow::Result<()> {
-        let figures = [GROWN, BYTES, CUT, CUT_GROWN, VERIFY, START];
+        let figures = [GROWN, BYTES, CUT, VERIFY, START];
         if !self.wants_any(engine, &figures) {
             return Ok(());
         }
@@ -337,7 +348,7 @@ impl<'a> Bench<'a> {
         }
         self.now_measuring(format!("{engine}: cutting and computing"));
         let few = stock.cut_and_compute().await?;
-        if self.wants_any(engine, &[CUT, CUT_GROWN, VERIFY]) {
+        if self.wants_any(engine, &[CUT, VERIFY]) {
             stock.fill_to(ground, stock.stored + window).await?;
         }
         self.now_measuring(format!("{engine}: cutting and computing"));
@@ -391,13 +402,10 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Of cuts of a small and a large window, each with its postings.
-    fn note_cuts(&mut self, engine: Engine, few: (u64, Duration), many: (u64, Duration)) {
+    /// Of cuts of two windows, each with its postings.
+    fn note_cuts(&mut self, engine: Engine, few: Cut, many: Cut) {
         let partners = self.sizes.partners;
-        let detail = [few, many].map(|(postings, took)| {
-            format!("{postings} postings: {:.0} ms", took.as_secs_f64() * 1e3)
-        });
-        let detail = format!("{}; {partners} partners", detail.join(", "));
+        let detail = format!("{}, {}; {partners} partners", cut(few), cut(many));
         let size = if partners >= FULL_PARTNERS {
             smaller_than(
                 many.0,
@@ -407,10 +415,40 @@ impl<'a> Bench<'a> {
         } else {
             Size::Smaller(format!("{} postings, {partners} partners", many.0))
         };
-        let (few, many) = (few.1.as_secs_f64(), many.1.as_secs_f64());
-        self.note(engine.of(CUT), few.max(many), size.clone(), detail.clone());
-        self.note(engine.of(CUT_GROWN), many / few, size, detail);
+        let longer = few.1.max(many.1).as_secs_f64();
+        self.note(engine.of(CUT), longer, size, detail);
     }
+
+    /// What more postings alone do to a cut: a window's totals are as many here whether small or large.
+    async fn cuts_grown(&mut self, engine: Engine) -> anyhow::Result<()> {
+        if !self.wants(engine.of(CUT_GROWN)) {
+            return Ok(());
+        }
+        let (ground, Sizes { small, window, .. }) = (self.ground, self.sizes);
+        let members = usize::try_from(small / PURCHASES).unwrap_or(1);
+        let mut stock = Stock::found(ground, engine, PARTNERS_FEW, members).await?;
+        let mut cuts = Vec::new();
+        for _ in 0..WINDOWS_SMALL {
+            stock.fill_to(ground, stock.stored + small).await?;
+            cuts.push(stock.cut_and_compute().await?);
+        }
+        cuts.sort_by_key(|(_, took)| *took);
+        let few = cuts.swap_remove(WINDOWS_SMALL / 2);
+        stock.fill_to(ground, stock.stored + window).await?;
+        let many = stock.cut_and_compute().await?;
+        let detail = format!("{}, {}; {PARTNERS_FEW} partners", cut(few), cut(many));
+        let size = smaller_than(many.0, FULL_WINDOW, "postings");
+        let grown = many.1.as_secs_f64() / few.1.as_secs_f64();
+        self.note(engine.of(CUT_GROWN), grown, size, detail);
+        Ok(())
+    }
+}
+
+/// The postings of a window, and how long its cut and settlement took.
+type Cut = (u64, Duration);
+
+fn cut((postings, took): Cut) -> String {
+    format!("{postings} postings: {:.0} ms", took.as_secs_f64() * 1e3)
 }
 
 /// The size, where it is below that of a bar.

@@ -17,6 +17,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
+use super::machine;
+
 /// Users that a server may run as if root starts it.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 
@@ -31,11 +33,15 @@ read -r _
 "$1/pg_ctl" -D "$2/data" -m immediate stop >>"$2/log" 2>&1
 "#;
 
-/// What is not the server's default: what the README asks for, room for `pgbench`, and in its log what
-/// may hold up a call.
-const OPTIONS: &str = "-c shared_buffers=1GB -c max_wal_size=8GB -c min_wal_size=2GB \
-                       -c checkpoint_timeout=15min -c max_connections=300 -c log_timezone=UTC \
-                       -c log_checkpoints=on -c log_autovacuum_min_duration=0";
+/// What is not the server's default, beside its share of the memory: what the README asks for, room for
+/// `pgbench`, and in its log what may hold up a call.
+const OPTIONS: &str = "-c max_wal_size=8GB -c min_wal_size=2GB -c checkpoint_timeout=15min \
+                       -c max_connections=300 -c log_timezone=UTC -c log_checkpoints=on \
+                       -c log_autovacuum_min_duration=0";
+
+/// The server's own cache has this part of the machine's memory, as the README asks for.
+const BUFFERS_PART: u64 = 4;
+const BUFFERS_MIN_MIB: u64 = 128;
 
 /// Makes the log go round: as many pieces as the server keeps for reuse.
 const TURN_LOG: [&str; 2] = [
@@ -67,7 +73,7 @@ impl Postgres {
             .arg(&programs)
             .arg(folder.path())
             .arg(port.to_string())
-            .arg(OPTIONS)
+            .arg(options())
             .current_dir(folder.path())
             .process_group(0)
             .stdin(Stdio::piped())
@@ -124,6 +130,12 @@ impl Drop for Postgres {
             tracing::warn!(%error, "the PostgreSQL server may still run");
         }
     }
+}
+
+/// The settings of the server.
+fn options() -> String {
+    let buffers_mib = (machine::memory_mib() / BUFFERS_PART).max(BUFFERS_MIN_MIB);
+    format!("-c shared_buffers={buffers_mib}MB {OPTIONS}")
 }
 
 /// The one value that a statement answers, as text.
