@@ -32,8 +32,8 @@ impl Named {
     pub(super) fn create(&self, name: &str) -> anyhow::Result<String> {
         let name = format!("{PREFIX}{name}");
         postgres::ask(self.url.as_str(), &format!("create database \"{name}\"")).context(
-            "the bench makes databases of its own on the server that --database-url names; its user \
-             must be allowed to (alter role … createdb)",
+            "the bench makes databases of its own on the server that --database-url names, for which \
+             its user needs the right (alter role … createdb)",
         )?;
         let url = self.url_of(&name);
         self.made().push(name);

@@ -16,6 +16,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
+use url::Url;
 
 use super::machine;
 
@@ -176,7 +177,24 @@ pub(super) fn connect(command: &mut Command, url: &str) {
     if let Some(password) = password {
         command.env("PGPASSWORD", password);
     }
-    command.arg(url);
+    command.arg(known_to_all(&url));
+}
+
+/// What an address may say that only our own client understands.
+const OURS: &str = "statement-cache-capacity";
+
+/// An address that every client understands.
+fn known_to_all(url: &str) -> String {
+    let Ok(mut known) = Url::parse(url) else {
+        // Whoever connects says what is wrong with it.
+        return url.to_owned();
+    };
+    if known.query_pairs().any(|(name, _)| name == OURS) {
+        let others = known.query_pairs().filter(|(name, _)| name != OURS);
+        let others: Vec<(String, String)> = others.map(|it| (it.0.into(), it.1.into())).collect();
+        known.query_pairs_mut().clear().extend_pairs(others);
+    }
+    known.into()
 }
 
 /// An address without its password, and that.
@@ -267,5 +285,13 @@ mod tests {
         );
         let plain = "postgres://u@h:5432/d";
         assert_eq!(without_password(plain), (plain.to_owned(), None));
+    }
+
+    #[test]
+    fn what_only_we_understand_is_not_passed_on() {
+        let url = "postgres://u@h:5432/d?sslmode=disable&statement-cache-capacity=9";
+        assert_eq!(known_to_all(url), "postgres://u@h:5432/d?sslmode=disable");
+        let plain = "postgres://u@h:5432/d?host=/run/it";
+        assert_eq!(known_to_all(plain), plain);
     }
 }
