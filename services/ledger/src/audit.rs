@@ -1,9 +1,9 @@
 //! The audit: every stored figure, recomputed from the transfers alone.
 //!
 //! An [`Auditor`] is fed every transaction and every lot once, in any order, then every other stored
-//! sum; it names each one that differs. Of lots it can do with knowing whether all agree, which takes
-//! no memory however many there are, and be run again where names are wanted ([`lots`]). It shares no
-//! running state with the code that wrote the sums. Source: domain, "The books".
+//! sum; it names each one that differs. One that only weighs lots ([`lots`]) needs a second audit to
+//! name those that differ. It shares no running state with the code that wrote the sums. Source: domain,
+//! "The books".
 
 mod lots;
 
@@ -90,11 +90,11 @@ pub struct Auditor {
 }
 
 impl Auditor {
-    /// An auditor that has seen nothing, and will know of lots only whether all agree: enough where they
-    /// do, and no more memory for ten million of them. Where they do not, [`Auditor::naming`] says which.
+    /// An auditor that has seen nothing, and will know of lots only whether all agree, without remembering
+    /// any. Where they do not, [`Auditor::naming`] says which. `key` is random, and used once.
     #[must_use]
-    pub fn weighing() -> Self {
-        Self::with(Lots::Weighed(Scales::default()))
+    pub fn weighing(key: [u8; 16]) -> Self {
+        Self::with(Lots::Weighed(Scales::new(key)))
     }
 
     /// An auditor that has seen nothing, and will know which lots do not agree.

@@ -316,6 +316,20 @@ fn every_planted_edit_is_found() {
 }
 
 #[test]
+fn lots_that_were_only_weighed_are_found_without_their_names() {
+    let mut store = network().store;
+    lot(&mut store).available = Points::new(77);
+    let mut auditor = Auditor::weighing([7; 16]);
+    let all = store.transactions.values();
+    all.for_each(|transaction| auditor.transaction(transaction));
+    store.lots.values().for_each(|(_, lot)| auditor.lot(lot));
+    assert!(!auditor.lots_agree() && auditor.disputed_lots().is_empty());
+    auditor.finish();
+    let places = auditor.findings().into_iter().map(|finding| finding.place);
+    assert_eq!(places.filter(|place| place == "lots").count(), 1);
+}
+
+#[test]
 fn a_finding_says_what_is_expected_and_what_is_there() {
     let mut store = network().store;
     let id = *store.lots.first_key_value().expect("a lot").0;

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod migrate;
 pub mod replay;
 pub mod role;
+pub(crate) mod signals;
 pub mod token;
 pub mod up;
 pub mod verify;

@@ -150,8 +150,8 @@ pub(crate) async fn begin_then_ask<E: Engine + ?Sized, T: Send>(
     Ok((session, found))
 }
 
-/// Reads rows while the database still finds others, and at once: a row holds an allocation for each
-/// of its columns.
+/// Reads rows as they come: PostgreSQL finds the next ones meanwhile, and a row of SQLite holds an
+/// allocation for each of its columns, so few are kept.
 pub(crate) async fn read_each<R: Row, T>(
     mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
     read: Read<T>,

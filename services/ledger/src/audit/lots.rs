@@ -3,10 +3,12 @@
 //! The first takes as much memory for a hundred million lots as for none ([`Scales`]), but has no
 //! names to tell; the second remembers every lot whose transfers and row do not agree so far. Fed side
 //! by side, as they were written, those are the lots that are spent or expire later: most of them.
+//! Decision 18.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, RandomState};
+
+use siphasher::sip::SipHasher13;
 
 use crate::account::{Account, Transfer};
 use crate::ids::LotId;
@@ -93,19 +95,27 @@ impl Lots {
 
 /// The differences of all lots, each times a weight of its lot's own, summed up.
 ///
-/// The weights are 64 bits drawn at random for this audit. Where every lot agrees the sums are zero.
-/// Where one does not, no more than one of its 2^64 weights makes a sum zero all the same, whatever
-/// the others are: nobody who writes to the database knows them beforehand.
-#[derive(Debug, Default)]
+/// The weights are 64 bits each, by SipHash with a key that must be random and of this audit alone: to
+/// whoever writes to the database they are as good as drawn afterwards. Where every lot agrees the sums
+/// are zero. Where one does not, by less than 2^64 points, no more than one of its 2^64 weights makes a
+/// sum zero all the same, whatever the others are.
+#[derive(Debug)]
 pub(super) struct Scales {
-    weights: RandomState,
+    weights: SipHasher13,
     /// Of points, pending, available, held and expired.
     sums: [i128; 5],
 }
 
 impl Scales {
+    pub(super) fn new(key: [u8; 16]) -> Self {
+        Self {
+            weights: SipHasher13::new_with_key(&key),
+            sums: [0; 5],
+        }
+    }
+
     fn put(&mut self, lot: LotId, sums: &LotSums) {
-        let weight = i128::from(self.weights.hash_one(lot));
+        let weight = i128::from(self.weights.hash(lot.uuid().as_bytes()));
         let LotSums {
             points,
             pending,
@@ -188,7 +198,10 @@ mod tests {
     }
 
     fn both() -> [Lots; 2] {
-        [Lots::Weighed(Scales::default()), Lots::Each(HashMap::new())]
+        [
+            Lots::Weighed(Scales::new(*b"16 random bytes.")),
+            Lots::Each(HashMap::new()),
+        ]
     }
 
     #[test]

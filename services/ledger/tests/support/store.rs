@@ -355,8 +355,8 @@ impl MemoryStore {
 
     /// What an audit of all rows finds.
     pub(crate) fn audit(&self) -> Vec<Finding> {
-        let [weighing, mut auditor] =
-            [Auditor::weighing(), Auditor::naming()].map(|mut auditor| {
+        let [weighing, mut auditor] = [Auditor::weighing(*b"16 random bytes."), Auditor::naming()]
+            .map(|mut auditor| {
                 self.transactions
                     .values()
                     .for_each(|transaction| auditor.transaction(transaction));

@@ -6,11 +6,11 @@
 //!
 //! Without a subcommand the bars are measured: [`bars`] says what they are and what must be reached,
 //! [`plan`] measures them. [`yardstick`], [`growth`], [`latency`], [`memory`] and [`anatomy`] each look
-//! closer at one question. What they share: [`ground`] has databases, [`postgres`] starts a server where one
-//! is installed, [`named`] uses one that somebody named, [`process`] runs nodes, [`furnish`] takes in who uses them, [`load`] makes calls,
-//! [`fill`] and [`stock`] make books of a size, [`screen`] sets tables up. Deliberately absent: anything
-//! but the public interface and what the system says of a process or a file, except for filling books, which goes
-//! past the sockets, not past the ledger.
+//! closer at one question. What they share: [`ground`] has databases, [`postgres`] starts a server where
+//! one is installed, [`named`] uses one that somebody named, [`process`] runs nodes, [`furnish`] takes
+//! in who uses them, [`load`] makes calls, [`fill`] and [`stock`] make books of a size, [`screen`] sets
+//! tables up. Deliberately absent: anything but the public interface and what the system says of a
+//! process or a file, except for filling books, which goes past the sockets, not past the ledger.
 
 mod anatomy;
 mod bars;
@@ -61,8 +61,9 @@ Examples:
   coalition bench anatomy
 
 A machine that does nothing else gives the steadiest figures. PostgreSQL is measured on the server that
---database-url names, in databases of its own there that are dropped at the end, or on a server that is
-started for the run where one is installed.";
+--database-url names, in databases of its own there that are dropped at the end (coalition_bench_…; its
+user needs createdb, and psql is needed here), or on a server that is started for the run where one is
+installed.";
 
 /// What to measure, and how thoroughly.
 #[derive(Clone, Debug, clap::Args)]

@@ -18,12 +18,12 @@ use coalition_ledger::Timestamp;
 use coalition_proto::settlement::{ComputeSettlementRequest, CutWindowRequest, NettingMethod};
 use coalition_store::SystemClock;
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use self::cast::Town;
 use self::wall::Wall;
 use crate::client::{Client, RequestIds, Who};
+use crate::commands::signals::Signals;
 use crate::node::make_data_dir;
 use crate::{Config, Roles, RunningNode};
 
@@ -77,10 +77,11 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<ExitCode> {
 
     let node = RunningNode::start(config.clone(), Roles::All).await?;
     let endpoint = node.endpoint();
+    let mut signals = Signals::listen()?;
     let shown = tokio::select! {
         shown = show(&args, &config, &endpoint) => shown,
         // Whoever watches may leave at any time; that is no failure.
-        told = told_to_stop() => told.map(|()| true),
+        _ = signals.next() => Ok(true),
     };
     node.shut_down().await;
     Ok(if shown? {
@@ -88,15 +89,6 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Ends with Ctrl-C, or as a supervisor ends it.
-async fn told_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 /// Whether the books balance in the end.

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use crate::commands::signals::Signals;
 use crate::config::Config;
 use crate::node::{Roles, RunningNode};
 
@@ -151,30 +149,6 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
             tracing::warn!("stopping at once");
             // Not by returning, which waits for whatever still blocks.
             std::process::exit(1)
-        }
-    }
-}
-
-/// The signals that end a process.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
         }
     }
 }

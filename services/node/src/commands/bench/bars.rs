@@ -177,7 +177,7 @@ pub(super) const BARS: [Bar; 28] = {
             WINDOW,
             on_postgres(steady(bar(CUT[1], AtMost(2.0), 0.2, "s"))),
         ),
-        // Flat would be 1; in step with the postings, 100.
+        // Flat would be 1; in step with the postings, 100 (with smaller sizes, 10).
         at(LARGE, bar(CUT_GROWN[0], AtMost(4.0), 1.5, "")),
         at(LARGE, on_postgres(bar(CUT_GROWN[1], AtMost(4.0), 1.5, ""))),
         at(LARGE, bar(VERIFY[0], AtMost(10.0), 2.0, "s")),

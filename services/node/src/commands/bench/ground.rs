@@ -14,6 +14,7 @@ use super::named::Named;
 use super::postgres::Postgres;
 use super::process::Setup;
 use crate::Config;
+use crate::commands::signals::Signals;
 
 /// How often what is shown is drawn again.
 const TICK: Duration = Duration::from_millis(100);
@@ -167,7 +168,7 @@ pub(super) async fn on_each<T>(
     Ok((all, ended))
 }
 
-/// Until it is done, or somebody presses Ctrl-C.
+/// Until it is done, or somebody presses Ctrl-C or ends this process as a supervisor does.
 ///
 /// # Errors
 ///
@@ -177,10 +178,9 @@ pub(super) async fn interruptible<T>(
 ) -> anyhow::Result<T> {
     // Measurements are large, and there is one of them.
     let work = Box::pin(work);
+    let mut signals = Signals::listen()?;
     tokio::select! {
         done = work => done,
-        pressed = tokio::signal::ctrl_c() => pressed
-            .context("cannot listen for Ctrl-C")
-            .and_then(|()| Err(anyhow::anyhow!("interrupted"))),
+        _ = signals.next() => Err(anyhow::anyhow!("interrupted")),
     }
 }

@@ -273,10 +273,11 @@ fn conditions(report: &Report) -> String {
         ..
     } = report.machine;
     format!(
-        "{} members, {} partners; earns and empty calls through the gateway, {IN_FLIGHT} in flight, \
-         {seconds_per_figure} s",
+        "{} members, {} partners; earns and empty calls through the gateway, after a tenth more \
+         postings (at most {}), {IN_FLIGHT} in flight, {seconds_per_figure} s",
         HumanCount(members as u64),
-        report.partners
+        report.partners,
+        HumanCount(WARM_UP)
     )
 }
 

@@ -40,8 +40,9 @@ const PARTNERS: usize = 100;
 const PARTNERS_FEW: usize = 10;
 /// Purchases of each of their members in a small window: the first earn what later ones spend.
 const PURCHASES: u64 = 10;
-/// Small windows that are cut: the median counts.
-const WINDOWS_SMALL: usize = 3;
+/// Windows of each size that are cut: the shorter time counts, since a cut takes no longer than some
+/// stalls of a disk.
+const CUTS: usize = 2;
 
 /// Time after which a node that has nothing to do has come to rest.
 const REST: Duration = Duration::from_secs(1);
@@ -427,15 +428,8 @@ impl<'a> Bench<'a> {
         let (ground, Sizes { small, window, .. }) = (self.ground, self.sizes);
         let members = usize::try_from(small / PURCHASES).unwrap_or(1);
         let mut stock = Stock::found(ground, engine, PARTNERS_FEW, members).await?;
-        let mut cuts = Vec::new();
-        for _ in 0..WINDOWS_SMALL {
-            stock.fill_to(ground, stock.stored + small).await?;
-            cuts.push(stock.cut_and_compute().await?);
-        }
-        cuts.sort_by_key(|(_, took)| *took);
-        let few = cuts.swap_remove(WINDOWS_SMALL / 2);
-        stock.fill_to(ground, stock.stored + window).await?;
-        let many = stock.cut_and_compute().await?;
+        let few = stock.shorter_cut(ground, small, CUTS).await?;
+        let many = stock.shorter_cut(ground, window, CUTS).await?;
         let detail = format!("{}, {}; {PARTNERS_FEW} partners", cut(few), cut(many));
         let size = smaller_than(many.0, FULL_WINDOW, "postings");
         let grown = many.1.as_secs_f64() / few.1.as_secs_f64();

@@ -1,6 +1,6 @@
 //! A PostgreSQL server for one run, where its programs are installed.
 //!
-//! It is set as the README asks of an operator ([`OPTIONS`]), and its log has been round once
+//! It is set as the README asks of an operator ([`options`]), and its log has been round once
 //! ([`TURN_LOG`]), as that of any server has that runs for a day: a fresh one fills each piece of its
 //! log with zeros when that is first needed, in the middle of somebody's commit. Commits are on disk before
 //! they are answered. The server refuses to run as root, so root starts it as another user. What
@@ -42,6 +42,7 @@ const OPTIONS: &str = "-c max_wal_size=8GB -c min_wal_size=2GB -c checkpoint_tim
 
 /// The server's own cache has this part of the machine's memory, as the README asks for.
 const BUFFERS_PART: u64 = 4;
+/// But as much as it has by default, in MiB.
 const BUFFERS_MIN_MIB: u64 = 128;
 
 /// Makes the log go round: as many pieces as the server keeps for reuse.
@@ -173,42 +174,44 @@ pub(super) fn program(name: &str) -> anyhow::Result<Command> {
 /// Has a program connect to `url`. The password does not stand in the arguments, which everybody on
 /// the machine can read.
 pub(super) fn connect(command: &mut Command, url: &str) {
-    let (url, password) = without_password(url);
+    let (url, password) = for_programs(url);
     if let Some(password) = password {
         command.env("PGPASSWORD", password);
     }
-    command.arg(known_to_all(&url));
+    command.arg(url);
 }
 
-/// What an address may say that only our own client understands.
-const OURS: &str = "statement-cache-capacity";
+/// What our own client understands in an address and PostgreSQL's programs do not, or by another name.
+const OURS: [(&str, Option<&str>); 6] = [
+    ("statement-cache-capacity", None),
+    ("ssl-mode", Some("sslmode")),
+    ("ssl-root-cert", Some("sslrootcert")),
+    ("ssl-ca", Some("sslrootcert")),
+    ("ssl-cert", Some("sslcert")),
+    ("ssl-key", Some("sslkey")),
+];
 
-/// An address that every client understands.
-fn known_to_all(url: &str) -> String {
+/// An address for PostgreSQL's own programs, and the password that stood in it.
+fn for_programs(url: &str) -> (String, Option<String>) {
     let Ok(mut known) = Url::parse(url) else {
         // Whoever connects says what is wrong with it.
-        return url.to_owned();
+        return (url.to_owned(), None);
     };
-    if known.query_pairs().any(|(name, _)| name == OURS) {
-        let others = known.query_pairs().filter(|(name, _)| name != OURS);
-        let others: Vec<(String, String)> = others.map(|it| (it.0.into(), it.1.into())).collect();
-        known.query_pairs_mut().clear().extend_pairs(others);
+    let mut password = known.password().map(decoded);
+    let mut query = Vec::new();
+    for argument in known.query().unwrap_or_default().split('&') {
+        let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+        let ours = OURS.iter().find(|(ours, _)| *ours == name);
+        match ours.map_or(Some(name), |(_, theirs)| *theirs) {
+            Some("password") => password = Some(decoded(value)),
+            Some(name) if !name.is_empty() => query.push(format!("{name}={value}")),
+            _ => {}
+        }
     }
-    known.into()
-}
-
-/// An address without its password, and that.
-fn without_password(url: &str) -> (String, Option<String>) {
-    let parts = || {
-        let (scheme, rest) = url.split_once("://")?;
-        let (user, place) = rest.split_once('@')?;
-        let (user, password) = user.split_once(':')?;
-        Some((format!("{scheme}://{user}@{place}"), decoded(password)))
-    };
-    match parts() {
-        Some((url, password)) => (url, Some(password)),
-        None => (url.to_owned(), None),
-    }
+    // An address without a host has no password there.
+    let _ = known.set_password(None);
+    known.set_query((!query.is_empty()).then(|| query.join("&")).as_deref());
+    (known.into(), password)
 }
 
 /// A part of an address without its percent signs.
@@ -276,22 +279,37 @@ mod tests {
 
     #[test]
     fn a_password_does_not_stand_in_arguments() {
-        assert_eq!(
-            without_password("postgres://u:p%40ss%zz@h:5432/d?sslmode=disable"),
+        let cases = [
             (
-                "postgres://u@h:5432/d?sslmode=disable".to_owned(),
-                Some("p@ss%zz".to_owned())
-            )
-        );
-        let plain = "postgres://u@h:5432/d";
-        assert_eq!(without_password(plain), (plain.to_owned(), None));
+                "postgres://u:p%40ss%zz@h:5432/d?sslmode=disable",
+                "postgres://u@h:5432/d?sslmode=disable",
+                Some("p@ss%zz"),
+            ),
+            (
+                "postgres://u@h/d?password=p%40ss&host=/run/it",
+                "postgres://u@h/d?host=/run/it",
+                Some("p@ss"),
+            ),
+            ("postgres://u@h:5432/d", "postgres://u@h:5432/d", None),
+        ];
+        for (url, expected, password) in cases {
+            let expected = (expected.to_owned(), password.map(str::to_owned));
+            assert_eq!(for_programs(url), expected);
+        }
     }
 
     #[test]
     fn what_only_we_understand_is_not_passed_on() {
-        let url = "postgres://u@h:5432/d?sslmode=disable&statement-cache-capacity=9";
-        assert_eq!(known_to_all(url), "postgres://u@h:5432/d?sslmode=disable");
-        let plain = "postgres://u@h:5432/d?host=/run/it";
-        assert_eq!(known_to_all(plain), plain);
+        let cases = [
+            ("?statement-cache-capacity=9", ""),
+            (
+                "?options=-c%20geqo=off&statement-cache-capacity=9&ssl-mode=require",
+                "?options=-c%20geqo=off&sslmode=require",
+            ),
+        ];
+        for (query, expected) in cases {
+            let url = |query| format!("postgres://u@h:5432/d{query}");
+            assert_eq!(for_programs(&url(query)), (url(expected), None));
+        }
     }
 }

@@ -151,6 +151,22 @@ impl Stock {
         Ok((std::mem::take(&mut self.in_window), took))
     }
 
+    /// The shortest of several cuts, each of a window with so many postings.
+    pub(super) async fn shorter_cut(
+        &mut self,
+        ground: &Ground,
+        postings: u64,
+        cuts: usize,
+    ) -> anyhow::Result<(u64, Duration)> {
+        let mut all = Vec::with_capacity(cuts);
+        for _ in 0..cuts {
+            self.fill_to(ground, self.stored + postings).await?;
+            all.push(self.cut_and_compute().await?);
+        }
+        let shortest = all.into_iter().min_by_key(|(_, took)| *took);
+        shortest.context("no cut")
+    }
+
     /// Has a process of its own verify the books.
     pub(super) async fn verify(&self) -> anyhow::Result<Verified> {
         verify(&self.setup).await

@@ -46,8 +46,8 @@ Examples:
   coalition bench yardstick --clients 32 --seconds 60 --scale 100
   coalition bench yardstick --json --database-url postgres://coalition@localhost/bench
 
-All run on one server, one after the other, in three rounds, with as many callers at once, in databases
-of their own that are dropped at the end. pgbench is the installed one.";
+All run on one server, one after the other, in three rounds, with as many callers at once. pgbench is
+the installed one.";
 
 /// How long, and how many at once.
 #[derive(Clone, Debug, clap::Args)]
