@@ -27,13 +27,19 @@ async fn bench(arguments: &[&str], url: &str) -> Run {
         .await
 }
 
-#[test]
-fn a_named_server_is_left_as_it_was() {
+/// Gives a test an empty database on a server of its own.
+fn on_a_server(test: impl AsyncFnOnce(&Database)) {
     bounded(async {
         let Some(server) = Server::start() else {
             return not_run("PostgreSQL: no server binaries found");
         };
-        let database = Database::on(&server).await;
+        test(&Database::on(&server).await).await;
+    });
+}
+
+#[test]
+fn a_named_server_is_left_as_it_was() {
+    on_a_server(async |database| {
         for _ in 0..2 {
             let run = bench(&ONLY, &database.url).await;
             run.assert_code(0);
@@ -61,11 +67,7 @@ fn a_named_server_is_left_as_it_was() {
 
 #[test]
 fn whoever_may_not_make_databases_is_told_what_to_do() {
-    bounded(async {
-        let Some(server) = Server::start() else {
-            return not_run("PostgreSQL: no server binaries found");
-        };
-        let database = Database::on(&server).await;
+    on_a_server(async |database| {
         database
             .sql("create role visitor login password 'pAss'")
             .await;
