@@ -345,6 +345,11 @@ impl<'a> Columns<'a> {
         self.must(value)
     }
 
+    pub(crate) fn boolean(&mut self) -> Result<bool, StoreError> {
+        let value = self.maybe_boolean()?;
+        self.must(value)
+    }
+
     pub(crate) fn maybe_boolean(&mut self) -> Result<Option<bool>, StoreError> {
         self.take(
             |row, place| row.boolean(place),

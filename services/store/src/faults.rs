@@ -16,7 +16,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::open::PoolSettings;
 use crate::postgres::PostgresStore;
-use crate::session::{Engine, Read, Session, Write, begin_then_ask, execute_each};
+use crate::session::{Engine, OnRows, Read, Session, begin_then_ask, execute_each};
 use crate::sqlite::SqliteStore;
 use crate::statements::{BROKEN, Statement};
 use crate::traits::{Store, WindowLock};
@@ -355,7 +355,22 @@ impl<S: Session> Session for FaultySession<S> {
 
     const TOGETHER: bool = S::TOGETHER;
 
-    async fn execute_all(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+    async fn fetch_asking<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+        others: Vec<OnRows>,
+    ) -> Result<(Vec<T>, Vec<bool>), StoreError> {
+        let struck = self.next(statement.gist());
+        self.before(struck).await?;
+        let asked = self.inner.fetch_asking(statement, rows, read, others);
+        let found = asked.await?;
+        self.after(struck).await?;
+        Ok(found)
+    }
+
+    async fn execute_all(&mut self, writes: Vec<OnRows>) -> Result<Vec<u64>, StoreError> {
         if !S::TOGETHER {
             return execute_each(self, writes).await;
         }

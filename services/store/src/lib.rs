@@ -47,4 +47,4 @@ pub use open::{PoolSettings, open};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::WINDOW_LOG;
-pub use traits::{Frame, LotDemand, Reader, Scan, Store, Unit, WindowLock};
+pub use traits::{Frame, LotDemand, Reader, Scan, Store, Traces, Unit, WindowLock};

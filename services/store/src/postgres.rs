@@ -21,7 +21,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, Read, Session, Write, read_each};
+use crate::session::{Engine, OnRows, Read, Session, read_each};
 use crate::statements::{self as sql, GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 
@@ -318,13 +318,43 @@ impl Session for PostgresSession {
         self.watch(outcome).map(|done| done.rows_affected())
     }
 
+    async fn fetch_asking<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+        others: Vec<OnRows>,
+    ) -> Result<(Vec<T>, Vec<bool>), StoreError> {
+        let mut together = arguments(statement, rows)?;
+        let mut questions = Vec::with_capacity(others.len());
+        for OnRows { statement, rows } in others {
+            add_all(&mut together, statement, rows)?;
+            questions.push(statement);
+        }
+        let text = AssertSqlSafe(sql::asking(statement, &questions));
+        let query = sqlx::query_with(text, together);
+        let outcome = query.fetch_all(&mut **self.connection()?).await;
+        let rows = self.watch(outcome)?;
+        let (mut found, mut answers) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in &rows {
+            let mut columns = Columns::new(row);
+            // The same in every row.
+            let told = questions.iter().map(|_| columns.boolean());
+            answers = told.collect::<Result<_, _>>()?;
+            if columns.maybe_boolean()? == Some(true) {
+                found.push(read(&mut columns)?);
+            }
+        }
+        Ok((found, answers))
+    }
+
     #[cfg(feature = "faults")]
     const TOGETHER: bool = true;
 
-    async fn execute_all(&mut self, writes: Vec<Write>) -> Result<Vec<u64>, StoreError> {
+    async fn execute_all(&mut self, writes: Vec<OnRows>) -> Result<Vec<u64>, StoreError> {
         let mut together = PgArguments::default();
         let mut statements = Vec::with_capacity(writes.len());
-        for Write { statement, rows } in writes {
+        for OnRows { statement, rows } in writes {
             add_all(&mut together, statement, rows)?;
             statements.push(statement);
         }

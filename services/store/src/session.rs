@@ -19,8 +19,8 @@ use crate::traits::WindowLock;
 /// Reads one row of a statement's answer.
 pub(crate) type Read<T> = fn(&mut Columns<'_>) -> Result<T, StoreError>;
 
-/// A statement that writes a set of rows, and those.
-pub(crate) struct Write {
+/// A statement about a set of rows, and those.
+pub(crate) struct OnRows {
     pub(crate) statement: &'static Statement,
     pub(crate) rows: Rows,
 }
@@ -48,7 +48,23 @@ pub(crate) trait Session: Send + 'static {
         rows: Rows,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Whether [`Session::execute_all`] is one call of the database.
+    /// As [`Session::fetch`], and whether each of `others`, which are about sets, would find anything as
+    /// of the same instant: where the engine can tell that in the same call of the database. Elsewhere
+    /// each of them might.
+    fn fetch_asking<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        read: Read<T>,
+        others: Vec<OnRows>,
+    ) -> impl Future<Output = Result<(Vec<T>, Vec<bool>), StoreError>> + Send {
+        async move {
+            let might = vec![true; others.len()];
+            Ok((self.fetch(statement, rows, read).await?, might))
+        }
+    }
+
+    /// Whether [`Session::execute_all`] and [`Engine::begin_asking`] are one call of the database.
     #[cfg(feature = "faults")]
     const TOGETHER: bool = false;
 
@@ -56,7 +72,7 @@ pub(crate) trait Session: Send + 'static {
     /// that each wrote.
     fn execute_all(
         &mut self,
-        writes: Vec<Write>,
+        writes: Vec<OnRows>,
     ) -> impl Future<Output = Result<Vec<u64>, StoreError>> + Send {
         execute_each(self, writes)
     }
@@ -129,10 +145,10 @@ pub(crate) trait Engine: Send + Sync + 'static {
 /// [`Session::execute_all`] where it is a call of the database for each statement.
 pub(crate) async fn execute_each<S: Session + ?Sized>(
     session: &mut S,
-    writes: Vec<Write>,
+    writes: Vec<OnRows>,
 ) -> Result<Vec<u64>, StoreError> {
     let mut written = Vec::with_capacity(writes.len());
-    for Write { statement, rows } in writes {
+    for OnRows { statement, rows } in writes {
         written.push(session.execute(statement, rows).await?);
     }
     Ok(written)

@@ -124,6 +124,27 @@ pub(crate) fn together(statements: &[&Statement]) -> String {
     format!("with {} select {}", parts.join(", "), counts.join(", "))
 }
 
+/// A statement that fetches, and questions to others, in one for PostgreSQL: each row begins with
+/// whether each of the others would find anything, and whether the row is one that was fetched; there
+/// is at least one row.
+pub(crate) fn asking(statement: &Statement, others: &[&Statement]) -> String {
+    let mut parts = vec![format!("found as ({})", statement.postgres())];
+    let mut places = statement.types.len();
+    let mut answers = Vec::new();
+    for (n, other) in others.iter().enumerate() {
+        debug_assert!(other.is_set(), "single values are not numbered anew");
+        parts.push(format!("q{n} as ({})", other.postgres_after(places)));
+        answers.push(format!("exists (select from q{n})"));
+        places += other.types.len();
+    }
+    format!(
+        "with {} select {}, found.* from (select) as always \
+         left join (select true, found.* from found) as found on true",
+        parts.join(", "),
+        answers.join(", ")
+    )
+}
+
 /// What no database can do.
 #[cfg(feature = "faults")]
 pub(crate) static BROKEN: Statement = Statement::new("select no_such_function_on_purpose()", &[]);
@@ -608,6 +629,23 @@ mod tests {
         db.remove().await;
     }
 
+    /// The plan of a statement that is prepared with these types and run on these values.
+    async fn plan_of(
+        connection: &mut sqlx::postgres::PgConnection,
+        name: &str,
+        (types, values): (&str, &str),
+        text: &str,
+    ) -> Vec<String> {
+        let prepare = AssertSqlSafe(format!("prepare {name} {types} as {text}"));
+        let prepared = sqlx::raw_sql(prepare).execute(&mut *connection).await;
+        prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let explain = format!("explain (costs off) execute {name} {values}");
+        let explain = sqlx::raw_sql(AssertSqlSafe(explain));
+        let plan = explain.fetch_all(connection).await;
+        let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}"));
+        plan.iter().map(|row| row.get(0)).collect()
+    }
+
     #[tokio::test]
     async fn no_statement_scans_a_large_table_on_postgres() {
         let Some(db) = TestDb::sandbox(Engine::Postgres).await else {
@@ -650,17 +688,8 @@ mod tests {
             } else {
                 format!("({nulls})")
             };
-            let prepare = format!("prepare {name} {types} as {}", statement.postgres());
-            let prepared = sqlx::raw_sql(AssertSqlSafe(prepare))
-                .execute(&mut connection)
-                .await;
-            prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
-            let explain = format!("explain (costs off) execute {name} {nulls}");
-            let plan = sqlx::raw_sql(AssertSqlSafe(explain))
-                .fetch_all(&mut connection)
-                .await;
-            let plan = plan.unwrap_or_else(|error| panic!("{name}: {error}"));
-            let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+            let call = (types.as_str(), nulls.as_str());
+            let plan = plan_of(&mut connection, name, call, &statement.postgres()).await;
             assert_no_scan(Engine::Postgres, name, &plan, "Seq Scan on ");
             // The first lots must be the first that are read, not the first of all in order.
             let sorts = plan
@@ -671,6 +700,33 @@ mod tests {
                 "{}",
                 plan.join("\n")
             );
+        }
+        let members = [&MEMBERS, &REQUESTS, &CHECKS];
+        let written = [
+            &INSERT_REQUESTS,
+            &DELETE_CHECKS,
+            &INSERT_TRANSACTIONS,
+            &UPDATE_LOTS,
+            &UPDATE_MEMBERS,
+            &UPSERT_DEBTS,
+            &ADD_TOTALS,
+            &MOVE_POSITIONS,
+        ];
+        let joint = [
+            (
+                "members_asking",
+                &members[..],
+                asking(members[0], &members[1..]),
+            ),
+            ("write_together", &written[..], together(&written)),
+        ];
+        for (name, parts, text) in joint {
+            let kinds = parts.iter().flat_map(|part| part.types);
+            let types: Vec<_> = kinds.map(|kind| format!("{}[]", kind.postgres())).collect();
+            let nulls = format!("({})", vec!["null"; types.len()].join(", "));
+            let types = format!("({})", types.join(", "));
+            let plan = plan_of(&mut connection, name, (&types, &nulls), &text).await;
+            assert_no_scan(Engine::Postgres, name, &plan, "Seq Scan on ");
         }
         connection
             .close()

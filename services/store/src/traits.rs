@@ -55,6 +55,23 @@ pub struct LotDemand {
     pub limit: i64,
 }
 
+/// Whether any of the requests and of the checks that were asked for may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// Any of the requests: false is certain.
+    pub requests: bool,
+    /// Any of the checks: false is certain.
+    pub checks: bool,
+}
+
+impl Traces {
+    /// Nobody has looked.
+    pub const UNKNOWN: Self = Self {
+        requests: true,
+        checks: true,
+    };
+}
+
 /// One database transaction. Dropped without [`Unit::commit`] or [`Unit::commit_ahead`], nothing of it
 /// is stored.
 ///
@@ -81,7 +98,18 @@ pub trait Unit: Send {
     async fn transactions(&mut self, ids: &[TransactionId])
     -> Result<Vec<Transaction>, StoreError>;
     /// Members' rows; `lots` and `debts` are empty, and `known` says so.
-    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError>;
+    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError> {
+        let (books, _) = self.members_asking(ids, &[], &[]).await?;
+        Ok(books)
+    }
+    /// The same, and whether any of these requests and checks is there as of the same instant, as far
+    /// as one call of the database can tell.
+    async fn members_asking(
+        &mut self,
+        ids: &[MemberId],
+        requests: &[RequestKey],
+        checks: &[CheckKey],
+    ) -> Result<(Vec<MemberBook>, Traces), StoreError>;
     /// Live lots, as demanded.
     async fn live_lots(
         &mut self,

@@ -33,9 +33,9 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::model::{AgreementRow, AgreementState, PartnerRow, SettlementRow, Window, WindowState};
 use crate::reader::read_settlement;
-use crate::session::{Session, fetch_one, write_all};
+use crate::session::{OnRows, Session, fetch_one, write_all};
 use crate::statements as sql;
-use crate::traits::{LotDemand, Unit};
+use crate::traits::{LotDemand, Traces, Unit};
 
 /// What this unit knows of a member's row: the end of the member's chain of transactions, and more.
 #[derive(Debug)]
@@ -73,10 +73,13 @@ impl<S: Session> Work<S> {
     }
 
     async fn fetch_members(&mut self, rows: Rows) -> Result<Vec<MemberBook>, StoreError> {
-        let members = self
-            .session
-            .fetch(&sql::MEMBERS, rows, books::read_member)
-            .await?;
+        let read = books::read_member;
+        let members = self.session.fetch(&sql::MEMBERS, rows, read).await?;
+        Ok(self.learn(members))
+    }
+
+    /// Keeps what is to be known of members' rows.
+    fn learn(&mut self, members: Vec<StoredMember>) -> Vec<MemberBook> {
         let keep = |StoredMember { book, last }| {
             let tail = Tail {
                 version: book.version,
@@ -90,7 +93,7 @@ impl<S: Session> Work<S> {
             }
             book
         };
-        Ok(members.into_iter().map(keep).collect())
+        members.into_iter().map(keep).collect()
     }
 
     /// Moves the ends of chains that no change of a member's row has moved.
@@ -220,9 +223,31 @@ impl<S: Session> Unit for Work<S> {
             .await
     }
 
-    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError> {
-        self.fetch_members(ids.iter().map(|id| cells![id.uuid()]).collect())
-            .await
+    async fn members_asking(
+        &mut self,
+        ids: &[MemberId],
+        requests: &[RequestKey],
+        checks: &[CheckKey],
+    ) -> Result<(Vec<MemberBook>, Traces), StoreError> {
+        let rows = ids.iter().map(|id| cells![id.uuid()]).collect();
+        let others = vec![
+            OnRows {
+                statement: &sql::REQUESTS,
+                rows: requests.iter().map(books::request_key).collect(),
+            },
+            OnRows {
+                statement: &sql::CHECKS,
+                rows: checks.iter().map(books::check_key).collect(),
+            },
+        ];
+        let read = books::read_member;
+        let asked = self.session.fetch_asking(&sql::MEMBERS, rows, read, others);
+        let (members, answers) = asked.await?;
+        let traces = match answers[..] {
+            [requests, checks] => Traces { requests, checks },
+            _ => Traces::UNKNOWN,
+        };
+        Ok((self.learn(members), traces))
     }
 
     async fn live_lots(

@@ -5,12 +5,13 @@
 //! refused. Requests, checks and identifiers have their keys for that, positions their floors. So commands that name
 //! an earlier transaction cost a first look, which finds out whose that is and decides nothing.
 //! Members lead to lots, lots to the issuers whose limits bind. A statement whose set is empty is
-//! left out: a batch of plain earns runs on members, requests and checks alone.
+//! left out: a batch of plain earns runs on members, requests and checks alone; and where the members'
+//! rows come with the word that none of the requests and checks is there, those are not asked for.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use coalition_ledger::Timestamp;
-use coalition_ledger::command::{Command, Keys};
+use coalition_ledger::command::{CheckKey, Command, Keys, RequestKey};
 use coalition_ledger::decision::Shortage;
 use coalition_ledger::ids::{LotId, MemberId, Party, TransactionId};
 use coalition_ledger::member::{Known, MemberBook};
@@ -20,7 +21,7 @@ use coalition_ledger::snapshot::{CheckRecord, Position, RequestRecord, Snapshot,
 use coalition_ledger::transaction::Transaction;
 
 use crate::error::StoreError;
-use crate::traits::{LotDemand, Unit};
+use crate::traits::{LotDemand, Traces, Unit};
 
 /// Lots with available points to fetch of a member whose lots are needed at all.
 const FIRST_LOTS: i64 = 32;
@@ -68,8 +69,14 @@ pub(crate) async fn fetch(
     let keys = Keys::of(commands);
     let mut snapshot = Snapshot::default();
     let owners = owners_of_originals(unit, &keys).await?;
-    let books = fetch_members(unit, &keys, owners).await?;
-    let originals = fetch_records(unit, &keys, &mut snapshot).await?;
+    let requests = keys.requests.union(&keys.original_requests);
+    let requests: Vec<_> = requests.copied().collect();
+    let checks = keys.checks.union(&keys.original_checks);
+    let checks: Vec<_> = checks.cloned().collect();
+    let (books, traces) = fetch_members(unit, &keys, owners, &requests, &checks).await?;
+    let requests = if traces.requests { &requests[..] } else { &[] };
+    let checks = if traces.checks { &checks[..] } else { &[] };
+    let originals = fetch_records(unit, &keys, requests, checks, &mut snapshot).await?;
     let fetched: HashSet<MemberId> = books.iter().map(|book| book.id).collect();
     if owners_among(&originals, &snapshot.transactions).any(|owner| !fetched.contains(&owner)) {
         // Between the two looks somebody gave a name to another's transaction, or a first one.
@@ -145,20 +152,16 @@ fn posted_under(record: &RequestRecord) -> Option<TransactionId> {
 async fn fetch_records(
     unit: &mut dyn Unit,
     keys: &Keys,
+    wanted_requests: &[RequestKey],
+    wanted_checks: &[CheckKey],
     snapshot: &mut Snapshot,
 ) -> Result<BTreeSet<TransactionId>, StoreError> {
     let (mut requests, mut checks) = (Vec::new(), Vec::new());
-    let wanted: Vec<_> = keys
-        .requests
-        .union(&keys.original_requests)
-        .copied()
-        .collect();
-    if !wanted.is_empty() {
-        requests = unit.requests(&wanted).await?;
+    if !wanted_requests.is_empty() {
+        requests = unit.requests(wanted_requests).await?;
     }
-    let wanted: Vec<_> = keys.checks.union(&keys.original_checks).cloned().collect();
-    if !wanted.is_empty() {
-        checks = unit.checks(&wanted).await?;
+    if !wanted_checks.is_empty() {
+        checks = unit.checks(wanted_checks).await?;
     }
     let originals = originals(keys, &requests, &checks);
     // Those of replays too.
@@ -201,13 +204,15 @@ async fn fetch_members(
     unit: &mut dyn Unit,
     keys: &Keys,
     mut ids: BTreeSet<MemberId>,
-) -> Result<Vec<MemberBook>, StoreError> {
+    requests: &[RequestKey],
+    checks: &[CheckKey],
+) -> Result<(Vec<MemberBook>, Traces), StoreError> {
     ids.extend(keys.members.keys());
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Traces::UNKNOWN));
     }
     let ids: Vec<_> = ids.into_iter().collect();
-    unit.members(&ids).await
+    unit.members_asking(&ids, requests, checks).await
 }
 
 async fn fetch_lots(

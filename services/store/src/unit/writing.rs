@@ -14,7 +14,7 @@ use coalition_ledger::transaction::Transaction;
 use super::{Tail, Work};
 use crate::codec::{Cell, Rows, books, cells};
 use crate::error::StoreError;
-use crate::session::{Session, Write};
+use crate::session::{OnRows, Session};
 use crate::statements as sql;
 
 impl<S: Session> Work<S> {
@@ -79,7 +79,7 @@ impl<S: Session> Work<S> {
         self.open_positions(&e.positions, positions_moved).await
     }
 
-    fn new_members(&mut self, books: &[MemberBook], now: Timestamp) -> Write {
+    fn new_members(&mut self, books: &[MemberBook], now: Timestamp) -> OnRows {
         for book in books {
             let tail = Tail {
                 version: book.version,
@@ -94,7 +94,7 @@ impl<S: Session> Work<S> {
     }
 
     /// Transactions, each with the one before it of its member.
-    async fn transactions_linked(&mut self, rows: &[Transaction]) -> Result<Write, StoreError> {
+    async fn transactions_linked(&mut self, rows: &[Transaction]) -> Result<OnRows, StoreError> {
         let previous = self.link(rows).await?;
         for row in rows {
             let earlier = self.firsts.get(&row.window);
@@ -104,7 +104,7 @@ impl<S: Session> Work<S> {
         }
         let rows = rows.iter().zip(previous);
         let rows = rows.map(|(row, previous)| books::transaction_row(row, previous));
-        Ok(Write {
+        Ok(OnRows {
             statement: &sql::INSERT_TRANSACTIONS,
             rows: rows.collect::<Result<Rows, StoreError>>()?,
         })
@@ -130,7 +130,7 @@ impl<S: Session> Work<S> {
     }
 
     /// Members' rows: those whose due time stays, where that is worth telling apart, and the others.
-    fn members_changed(&mut self, changes: &[MemberChange]) -> (Write, Write) {
+    fn members_changed(&mut self, changes: &[MemberChange]) -> (OnRows, OnRows) {
         let apart = S::UPDATE_MEMBERS_NOT_DUE;
         let (mut staying, mut moving) = (Vec::new(), Vec::new());
         for change in changes {
@@ -190,15 +190,15 @@ impl<S: Session> Work<S> {
 fn write<const WIDTH: usize>(
     statement: &'static sql::Statement,
     rows: impl IntoIterator<Item = [Cell; WIDTH]>,
-) -> Write {
+) -> OnRows {
     let rows = rows.into_iter().collect();
-    Write { statement, rows }
+    OnRows { statement, rows }
 }
 
 /// Cuts a list of statements where one would write to a table that one before it in the same go writes
 /// to.
-fn goes(writes: Vec<Write>) -> Vec<Vec<Write>> {
-    let mut goes: Vec<Vec<Write>> = Vec::new();
+fn goes(writes: Vec<OnRows>) -> Vec<Vec<OnRows>> {
+    let mut goes: Vec<Vec<OnRows>> = Vec::new();
     let mut tables = Vec::new();
     for write in writes {
         let table = write.statement.table();

@@ -96,6 +96,7 @@ on_both_engines! {
         the_clock_of_a_sandbox_is_set;
     questions:
         a_member_is_seen_whole
+        members_come_with_word_of_what_else_is_there
         activity_comes_latest_first
         activity_of_one_partner_is_found
         activity_knows_declines_and_several_units

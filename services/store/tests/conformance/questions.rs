@@ -6,7 +6,7 @@ use coalition_ledger::money::Unit as Counted;
 use coalition_ledger::snapshot::{DebtRecord, Measure, MemberChange, TotalKey};
 use coalition_ledger::transaction::Transaction;
 use coalition_store::model::{MemberView, PostingFilter};
-use coalition_store::testing::{Parts as _, START, TestDb};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb};
 
 use crate::fixtures::*;
 use crate::windows::cut;
@@ -465,4 +465,45 @@ pub(crate) async fn absent_things_are_absent(db: &TestDb) {
     assert_eq!(reader.trial_sums().await.expect("reads").holdings, []);
     assert_eq!(reader.posting_counts(&[]).await.expect("reads"), []);
     assert_eq!(reader.settlements(None, 5).await.expect("reads"), []);
+}
+
+pub(crate) async fn members_come_with_word_of_what_else_is_there(db: &TestDb) {
+    let (one, two) = (member(1), member(2));
+    let (stored, other) = (request(id()), request(id()));
+    let (used, free) = (check(partner_id(), "1"), check(partner_id(), "1"));
+    let mut unit = unit(db).await;
+    unit.insert_members(&[one.clone(), two.clone()], START)
+        .await
+        .expect("inserts");
+    unit.insert_requests(&[stored]).await.expect("inserts");
+    let checks = std::slice::from_ref(&used);
+    unit.insert_checks(checks).await.expect("inserts");
+    let nobody = member_id();
+    let all = [one.id, nobody, two.id];
+    for (members, found) in [(&all[..], 2), (&all[1..2], 0), (&[][..], 0)] {
+        for (requests, any_request) in [
+            (vec![other.key, stored.key], true),
+            (vec![other.key], false),
+            (Vec::new(), false),
+        ] {
+            for (checks, any_check) in [
+                (vec![used.key.clone(), free.key.clone()], true),
+                (vec![free.key.clone()], false),
+                (Vec::new(), false),
+            ] {
+                let asked = unit.members_asking(members, &requests, &checks).await;
+                let (books, traces) = asked.expect("fetches");
+                assert_eq!(books.len(), found);
+                assert!(books.iter().all(|book| members.contains(&book.id)));
+                // What is there is told by every engine; what is not, by those that can.
+                assert!(traces.requests || !any_request, "{traces:?}");
+                assert!(traces.checks || !any_check, "{traces:?}");
+                if db.engine == Engine::Postgres {
+                    assert_eq!(traces.requests, any_request);
+                    assert_eq!(traces.checks, any_check);
+                }
+            }
+        }
+    }
+    unit.rollback().await.expect("rolls back");
 }

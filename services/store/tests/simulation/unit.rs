@@ -17,7 +17,7 @@ use coalition_ledger::transaction::Transaction;
 use coalition_store::model::{
     AgreementRow, AgreementState, PartnerRow, SettlementRow, Window, WindowState,
 };
-use coalition_store::{Durable, LotDemand, StoreError, Unit};
+use coalition_store::{Durable, LotDemand, StoreError, Traces, Unit};
 
 use super::database::{Tables, in_force};
 use super::work::{Judged, SimUnit, row_of};
@@ -79,6 +79,14 @@ fn not_simulated<T>(what: &str) -> T {
 
 /// What [`Unit::write`] writes, kind by kind: between any two, others may be at work.
 impl SimUnit {
+    /// Keeps what is to be known of members' rows.
+    fn learn(&mut self, found: &[MemberBook]) {
+        for book in found {
+            let tail = (book.version, false);
+            self.tails.entry(book.id).or_insert(tail);
+        }
+    }
+
     async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError> {
         self.call("insert_requests", true).await?;
         for row in rows {
@@ -270,17 +278,28 @@ impl Unit for SimUnit {
         .await
     }
 
-    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError> {
-        let found: Vec<MemberBook> = self
-            .read("members", |tables, by| {
+    async fn members_asking(
+        &mut self,
+        ids: &[MemberId],
+        requests: &[RequestKey],
+        checks: &[CheckKey],
+    ) -> Result<(Vec<MemberBook>, Traces), StoreError> {
+        let (found, traces): (Vec<MemberBook>, Traces) = self
+            .read("members and traces", |tables, by| {
                 let found = ids.iter().filter_map(|id| tables.members.seen(by, id));
-                found.cloned().collect()
+                let traces = Traces {
+                    requests: requests
+                        .iter()
+                        .any(|key| tables.requests.seen(by, key).is_some()),
+                    checks: checks
+                        .iter()
+                        .any(|key| tables.checks.seen(by, key).is_some()),
+                };
+                (found.cloned().collect(), traces)
             })
             .await?;
-        for book in &found {
-            self.tails.entry(book.id).or_insert((book.version, false));
-        }
-        Ok(found)
+        self.learn(&found);
+        Ok((found, traces))
     }
 
     async fn live_lots(
