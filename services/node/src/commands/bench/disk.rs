@@ -2,10 +2,11 @@
 //!
 //! Whoever is answered only once it is on disk waits for at least that. The disk of a shared machine may
 //! stall all by itself, for a fifth of a second at a time; then no figure above it can be better, and a
-//! bar that asks for better says nothing of what is measured.
+//! bar that asks for better says nothing of what is measured. By itself means: what the system holds
+//! back of earlier work is written out before.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::thread;
@@ -27,6 +28,15 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// there already.
 const PLACES: u64 = 256;
 
+/// Has everything brought to the disk that was written before to the file system of `folder`, so that
+/// nothing measured waits for it.
+pub(super) async fn settle(folder: &Path) -> anyhow::Result<()> {
+    let folder = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    let settled = tokio::task::spawn_blocking(move || rustix::fs::syncfs(folder)).await;
+    let settled = settled.context("bringing everything to the disk broke down")?;
+    settled.context("what was written cannot be brought to the disk")
+}
+
 /// How long a disk takes.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
@@ -37,6 +47,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Has the disk that holds `folder` take small writes, and nothing else, for so long.
     pub(super) async fn alone(folder: &Path, measured: Duration) -> anyhow::Result<Self> {
+        settle(folder).await?;
         let path = folder.join("disk");
         let probed = tokio::task::spawn_blocking(move || probe(&path, measured));
         probed.await.context("a probe broke down")?

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::bars::Engine;
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::named::Named;
 use super::postgres::Postgres;
 use super::process::Setup;
@@ -108,12 +108,25 @@ impl Ground {
         engine: Engine,
         measured: Duration,
     ) -> anyhow::Result<Option<Disk>> {
-        if let (Engine::Postgres, Some(Server::Named(_))) = (engine, &self.postgres) {
+        if self.is_elsewhere(engine) {
             return Ok(None);
         }
         self.now(format!("{engine}: the disk alone"));
         // A server of our own has its folder beside this one.
         Disk::alone(self.folder(), measured).await.map(Some)
+    }
+
+    /// Has what was written to that disk before brought to it.
+    pub(super) async fn settle(&self, engine: Engine) -> anyhow::Result<()> {
+        if self.is_elsewhere(engine) {
+            return Ok(());
+        }
+        disk::settle(self.folder()).await
+    }
+
+    /// Whether databases of this engine are on a server that was named.
+    fn is_elsewhere(&self, engine: Engine) -> bool {
+        engine == Engine::Postgres && matches!(self.postgres, Some(Server::Named(_)))
     }
 
     /// Says what is measured now.

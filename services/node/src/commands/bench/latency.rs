@@ -175,6 +175,7 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         "{engine}: {rate:.0} earns a second for {} s",
         args.seconds
     ));
+    ground.settle(engine).await?;
     let watch = (engine == Engine::Sqlite).then(|| wal::Watch::begin(&setup.database_file()));
     let cores = cores::Machine::now();
     let mut seen = Seen::default();

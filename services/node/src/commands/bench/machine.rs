@@ -11,6 +11,8 @@ pub(super) struct Machine {
     pub(super) cores: usize,
     pub(super) memory_mib: u64,
     pub(super) system: String,
+    /// What the system lets gather before it writes it out, in MiB; none: it does not tell.
+    pub(super) writes_behind_mib: Option<u64>,
     pub(super) build: String,
     pub(super) version: String,
     pub(super) seconds_per_figure: u64,
@@ -25,6 +27,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_mib: memory_mib(),
             system: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            writes_behind_mib: writes_behind_mib(),
             build: if cfg!(debug_assertions) {
                 "debug".to_owned()
             } else {
@@ -51,9 +54,26 @@ fn field(path: &str, name: &str) -> String {
 
 /// The memory of this machine, in MiB; 0 where it does not tell.
 pub(super) fn memory_mib() -> u64 {
-    let memory = field("/proc/meminfo", "MemTotal");
+    of_memory_mib("MemTotal")
+}
+
+fn of_memory_mib(name: &str) -> u64 {
+    let memory = field("/proc/meminfo", name);
     let memory_kib = memory.split(' ').next().and_then(|kib| kib.parse().ok());
     memory_kib.unwrap_or(0_u64) / 1_024
+}
+
+/// What Linux lets gather before it writes it out: so many bytes, or a share of the memory that is to
+/// be had.
+fn writes_behind_mib() -> Option<u64> {
+    let set = |name: &str| {
+        let text = read(&format!("/proc/sys/vm/dirty_background_{name}"));
+        text.trim().parse::<u64>().ok()
+    };
+    match set("bytes")? {
+        0 => Some(of_memory_mib("MemAvailable").saturating_mul(set("ratio")?) / 100),
+        bytes => Some(bytes.div_ceil(1_024 * 1_024)),
+    }
 }
 
 impl fmt::Display for Machine {
@@ -62,9 +82,14 @@ impl fmt::Display for Machine {
             cpu,
             cores,
             memory_mib,
+            writes_behind_mib,
             build,
             ..
         } = self;
-        write!(f, "{cores} × {cpu}, {memory_mib} MiB, {build} build")
+        write!(f, "{cores} × {cpu}, {memory_mib} MiB")?;
+        if let Some(mib) = writes_behind_mib {
+            write!(f, " (written out from {mib} MiB on)")?;
+        }
+        write!(f, ", {build} build")
     }
 }
