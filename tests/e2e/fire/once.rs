@@ -1,11 +1,12 @@
 //! One request from a thousand callers at once, and more redemptions than a balance allows.
 
+use coalition_proto::common::{Identifier, IdentifierType};
 use coalition_proto::earn::{EarnRequest, EarnResponse};
-use coalition_proto::member::GetBalanceRequest;
+use coalition_proto::member::{EnrollRequest, GetBalanceRequest};
 use coalition_store::testing::Engine;
 use coalition_tests::engine::{bounded, not_run};
 use coalition_tests::rpc::Rpc;
-use coalition_tests::{Caller, Partner, Refusal, terms};
+use coalition_tests::{Caller, Partner, Refusal, request_id, terms};
 use fastrand::Rng;
 use futures::future::join_all;
 use tonic::Code;
@@ -15,6 +16,9 @@ use super::setting::Setting;
 
 /// Callers of one request.
 const CALLERS: usize = 1_000;
+/// Members who enrol, and how many callers ask for each at once.
+const ENROLLED: usize = 60;
+const ENROLLING: usize = 32;
 /// Redemptions that race for one balance.
 const RACERS: usize = 200;
 /// Connections that they share: what one connection may have open is bounded.
@@ -51,6 +55,7 @@ fn at_once(name: &str, setting: impl Future<Output = Option<Setting>>) {
         let member = setting.network.member().await;
         let again = one_request_is_posted_once(&setting, &cafe, &tills, &member).await;
         one_of_two_bodies_is_posted(&setting, &cafe, &tills, &member).await;
+        one_enrolment_is_made_once(&tills).await;
         let spent = redemptions_race(&setting, &cafe, &tills).await;
         setting.network.assert_books_balance().await;
         crate::told(&format!(
@@ -150,6 +155,31 @@ async fn one_of_two_bodies_is_posted(
             .all(|answer| answer.points_earned == done[0].points_earned)
     );
     assert_eq!(postings(setting).await, before + 1);
+}
+
+/// Whoever enrols somebody, and asks again before there is an answer, is told of that member, not that the card
+/// is taken.
+async fn one_enrolment_is_made_once(tills: &[Caller]) {
+    for number in 0..ENROLLED {
+        let card = Identifier {
+            r#type: IdentifierType::Card.into(),
+            value: format!("97812345{number:05}"),
+        };
+        let request = EnrollRequest {
+            request_id: request_id(),
+            identifiers: vec![card],
+        };
+        let calls = tills.iter().cycle().take(ENROLLING);
+        let answers = join_all(calls.map(|till| answered(till, request.clone()))).await;
+        let members: Vec<_> = answers
+            .into_iter()
+            .map(|(answer, _)| answer.unwrap_or_else(|refusal| panic!("{refusal}")))
+            .collect();
+        let made = members.iter().filter(|answer| !answer.replayed).count();
+        assert_eq!(made, 1, "all but one are replays");
+        let first = &members[0].member_id;
+        assert!(members.iter().all(|answer| answer.member_id == *first));
+    }
 }
 
 /// Redemptions of different sizes race for one balance: what is posted fits into it, and each decline

@@ -3,7 +3,9 @@
 //! The order matters. Whatever a member's version guards (originals, what remains of them, lots, debts)
 //! is read after the members' rows: whoever changes it later moves a version on, and this batch is
 //! refused. Requests, checks and identifiers have their keys for that, positions their floors. So commands that name
-//! an earlier transaction cost a first look, which finds out whose that is and decides nothing.
+//! an earlier transaction cost a first look, which finds out whose that is and decides nothing. Identifiers
+//! are read before the requests: that one is taken is a refusal, of which nothing is stored and no key is met, and it
+//! must not be told of a request that has just been done elsewhere, which took it.
 //! Members lead to lots, lots to the issuers whose limits bind. A statement whose set is empty is
 //! left out: a batch of plain earns runs on members, requests and checks alone; and where the members'
 //! rows come with the word that none of the requests and checks is there, those are not asked for.
@@ -68,6 +70,11 @@ pub(crate) async fn fetch(
 ) -> Result<Snapshot, StoreError> {
     let keys = Keys::of(commands);
     let mut snapshot = Snapshot::default();
+    if !keys.identifiers.is_empty() {
+        let hashes: Vec<_> = keys.identifiers.iter().copied().collect();
+        let taken = unit.identifiers(&hashes).await?;
+        snapshot.identifiers.extend(taken);
+    }
     let owners = owners_of_originals(unit, &keys).await?;
     let requests = keys.requests.union(&keys.original_requests);
     let requests: Vec<_> = requests.copied().collect();
@@ -147,7 +154,7 @@ fn posted_under(record: &RequestRecord) -> Option<TransactionId> {
         .then(|| TransactionId::from_uuid(record.subject_id))
 }
 
-/// Requests, checks, identifiers, and the transactions that they lead to; the ids of those that a
+/// Requests, checks, and the transactions that they lead to; the ids of those that a
 /// command may undo.
 async fn fetch_records(
     unit: &mut dyn Unit,
@@ -179,12 +186,6 @@ async fn fetch_records(
             .into_iter()
             .map(|record| (record.key.clone(), record)),
     );
-    if !keys.identifiers.is_empty() {
-        let hashes: Vec<_> = keys.identifiers.iter().copied().collect();
-        snapshot
-            .identifiers
-            .extend(unit.identifiers(&hashes).await?);
-    }
     while !ids.is_empty() {
         let found = unit.transactions(&ids).await?;
         // What undid them too: that is the answer to undoing them again.
