@@ -157,8 +157,8 @@ async fn one_of_two_bodies_is_posted(
     assert_eq!(postings(setting).await, before + 1);
 }
 
-/// Whoever enrols somebody, and asks again before there is an answer, is told of that member, not that the card
-/// is taken.
+/// Whoever enrols somebody, and asks again before there is an answer, is told of that member, not that
+/// the card is taken.
 async fn one_enrolment_is_made_once(tills: &[Caller]) {
     for number in 0..ENROLLED {
         let card = Identifier {

@@ -2,13 +2,14 @@
 //!
 //! The order matters. Whatever a member's version guards (originals, what remains of them, lots, debts)
 //! is read after the members' rows: whoever changes it later moves a version on, and this batch is
-//! refused. Requests, checks and identifiers have their keys for that, positions their floors. So commands that name
-//! an earlier transaction cost a first look, which finds out whose that is and decides nothing. Identifiers
-//! are read before the requests: that one is taken is a refusal, of which nothing is stored and no key is met, and it
-//! must not be told of a request that has just been done elsewhere, which took it.
-//! Members lead to lots, lots to the issuers whose limits bind. A statement whose set is empty is
-//! left out: a batch of plain earns runs on members, requests and checks alone; and where the members'
-//! rows come with the word that none of the requests and checks is there, those are not asked for.
+//! refused. Requests, checks and identifiers have their keys for that, positions their floors. So
+//! commands that name an earlier transaction cost a first look, which finds out whose that is and
+//! decides nothing. Identifiers are read before the requests: that one is taken is a refusal, of which
+//! nothing is stored and no key is met, and it must not be told of a request that has just been done
+//! elsewhere, which took it. Members lead to lots, lots to the issuers whose limits bind. A statement
+//! whose set is empty is left out: a batch of plain earns runs on members, requests and checks alone; and
+//! where the members' rows come with the word that none of the requests and checks is there, those are
+//! not asked for.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -154,8 +155,7 @@ fn posted_under(record: &RequestRecord) -> Option<TransactionId> {
         .then(|| TransactionId::from_uuid(record.subject_id))
 }
 
-/// Requests, checks, and the transactions that they lead to; the ids of those that a
-/// command may undo.
+/// Requests, checks, and the transactions that they lead to; the ids of those that a command may undo.
 async fn fetch_records(
     unit: &mut dyn Unit,
     keys: &Keys,

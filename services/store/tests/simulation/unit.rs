@@ -79,14 +79,6 @@ fn not_simulated<T>(what: &str) -> T {
 
 /// What [`Unit::write`] writes, kind by kind: between any two, others may be at work.
 impl SimUnit {
-    /// Keeps what is to be known of members' rows.
-    fn learn(&mut self, found: &[MemberBook]) {
-        for book in found {
-            let tail = (book.version, false);
-            self.tails.entry(book.id).or_insert(tail);
-        }
-    }
-
     async fn insert_requests(&mut self, rows: &[RequestRecord]) -> Result<(), StoreError> {
         self.call("insert_requests", true).await?;
         for row in rows {
@@ -298,7 +290,9 @@ impl Unit for SimUnit {
                 (found.cloned().collect(), traces)
             })
             .await?;
-        self.learn(&found);
+        for book in &found {
+            self.tails.entry(book.id).or_insert((book.version, false));
+        }
         Ok((found, traces))
     }
 
