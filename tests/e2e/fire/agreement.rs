@@ -310,11 +310,12 @@ impl Run<'_> {
                 let Call::Enroll(call) = &shot.draft.call else {
                     return false;
                 };
-                let owner = self.shots.iter().find(|other| {
+                // By another request: the same one is told of its member.
+                self.shots.iter().any(|other| {
                     matches!((&other.draft.call, &other.answer), (Call::Enroll(first), Answer::Enrolled(_))
-                        if first.identifiers == call.identifiers)
-                });
-                owner.is_some_and(before)
+                        if first.identifiers == call.identifiers && first.request_id != call.request_id)
+                        && before(other)
+                })
             }
             // The check that it names was undone by reference, which sets its number free.
             ("NOT_FOUND", Aim::Anything) => {
