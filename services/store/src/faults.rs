@@ -354,6 +354,7 @@ impl<S: Session> Session for FaultySession<S> {
     }
 
     const TOGETHER: bool = S::TOGETHER;
+    const IN_ORDER: bool = S::IN_ORDER;
 
     async fn fetch_asking<T: Send>(
         &mut self,

@@ -58,18 +58,20 @@ pub(crate) trait Session: Send + 'static {
         read: Read<T>,
         others: Vec<OnRows>,
     ) -> impl Future<Output = Result<(Vec<T>, Vec<bool>), StoreError>> + Send {
-        async move {
-            let might = vec![true; others.len()];
-            Ok((self.fetch(statement, rows, read).await?, might))
-        }
+        async move { fetch_alone(self, statement, rows, read, &others).await }
     }
 
-    /// Whether [`Session::execute_all`] and [`Engine::begin_asking`] are one call of the database.
+    /// Whether [`Session::execute_all`] of a small batch and [`Engine::begin_asking`] are one call of the
+    /// database.
     #[cfg(feature = "faults")]
     const TOGETHER: bool = false;
 
-    /// Runs statements that write sets, in their order, each to a table of its own; counts the rows
-    /// that each wrote.
+    /// Whether statements of [`Session::execute_all`] see what those before them wrote. Where they do not,
+    /// each of them writes to a table of its own.
+    const IN_ORDER: bool = false;
+
+    /// Runs statements that write sets, in their order; counts the rows that each wrote. Sets may be empty
+    /// where they are run [`Session::IN_ORDER`].
     fn execute_all(
         &mut self,
         writes: Vec<OnRows>,
@@ -140,6 +142,18 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Closes all connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// [`Session::fetch_asking`] where nothing but rows can be asked for.
+pub(crate) async fn fetch_alone<S: Session + ?Sized, T: Send>(
+    session: &mut S,
+    statement: &'static Statement,
+    rows: Rows,
+    read: Read<T>,
+    others: &[OnRows],
+) -> Result<(Vec<T>, Vec<bool>), StoreError> {
+    let found = session.fetch(statement, rows, read).await?;
+    Ok((found, vec![true; others.len()]))
 }
 
 /// [`Session::execute_all`] where it is a call of the database for each statement.

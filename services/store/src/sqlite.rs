@@ -9,6 +9,8 @@
 
 mod checkpoint;
 mod log;
+mod session;
+mod sets;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,25 +19,26 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::codec::{Cell, Rows, row};
+use crate::codec::{Columns, row};
 use crate::door::Door;
-use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, Read, Session, read_each};
-use crate::statements::{self as sql, CHUNK_ROWS, GUARD, RANGES, Statement};
+use crate::session::{Engine, Read};
+use crate::statements::{GUARD, RANGES, Statement};
 use crate::traits::WindowLock;
 use checkpoint::{Checkpoints, Tally};
 use log::Log;
+use session::{Handle, SqliteSession, roll_back};
+use sets::Run;
 
-/// Statements that a connection keeps prepared: all there are, in all sizes, and room.
+/// Texts that a connection keeps prepared: those that are in use, in their sizes, and room.
 const PREPARED_STATEMENTS: usize = 512;
 /// How long a connection waits for a lock of the file; only another program can hold one for long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +53,8 @@ const CHECKPOINT_PAGES: u32 = 64_000;
 const LOG_LIMIT_BYTES: u32 = 64 * 1024 * 1024;
 /// Rows that wait between SQLite's thread and ours.
 const ROWS_IN_FLIGHT: usize = 1_024;
+/// How a transaction begins that will write.
+const BEGIN: &str = "begin immediate";
 
 row!(SqliteRow);
 
@@ -172,6 +177,14 @@ impl SqliteStore {
         Ok(writer)
     }
 
+    /// A session of the writer, whose transaction is still to be begun.
+    async fn unit(&self) -> Result<SqliteSession, StoreError> {
+        let mut writer = self.writer().await?;
+        writer.is_open = true;
+        writer.rows = 0;
+        Ok(SqliteSession::new(Handle::Writer(writer), &self.log))
+    }
+
     /// A connection that reads, once one is free.
     async fn reading(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
         self.readers.acquire().await.map_err(|error| match error {
@@ -237,12 +250,9 @@ impl Writer {
         self.log.check()?;
         if let Some(connection) = &mut self.connection
             && self.is_open
+            && roll_back(connection).await.is_err()
         {
-            // Refused where the transaction has ended: that is what is wanted.
-            let outcome = sqlx::query("rollback").execute(&mut *connection).await;
-            if outcome.is_err_and(|error| error.as_database_error().is_none()) {
-                self.connection = None;
-            }
+            self.connection = None;
         }
         self.is_open = false;
         if self.connection.is_none() {
@@ -258,12 +268,23 @@ impl Engine for SqliteStore {
     type Session = SqliteSession;
 
     async fn begin(&self, _lock: WindowLock) -> Result<SqliteSession, StoreError> {
-        let mut writer = self.writer().await?;
-        writer.is_open = true;
-        writer.rows = 0;
-        let mut session = SqliteSession::new(Handle::Writer(writer), &self.log);
-        session.run("begin immediate").await?;
+        let mut session = self.unit().await?;
+        session.run(BEGIN).await?;
         Ok(session)
+    }
+
+    async fn begin_asking<T: Send>(
+        &self,
+        _lock: WindowLock,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> Result<(SqliteSession, Option<T>), StoreError> {
+        let mut session = self.unit().await?;
+        let both = Run::plain(format!("{BEGIN}; {}", statement.sqlite(0)));
+        let mut found = None;
+        let take = |_, row: &SqliteRow| found = Some(read(&mut Columns::new(row)));
+        session.run_all(both, take).await?;
+        Ok((session, found.transpose()?))
     }
 
     async fn ask(&self) -> Result<SqliteSession, StoreError> {
@@ -325,218 +346,6 @@ impl Engine for SqliteStore {
             tracing::warn!(%error, "the database is still locked");
         }
     }
-}
-
-/// A connection to SQLite at work.
-pub struct SqliteSession {
-    handle: Handle,
-    log: Arc<Log>,
-    /// Whether a statement of the transaction has failed: then it must not be committed.
-    has_failed: bool,
-}
-
-enum Handle {
-    Writer(OwnedMutexGuard<Writer>),
-    Reader {
-        connection: Option<PoolConnection<Sqlite>>,
-        /// Whether a transaction may be open on it.
-        is_open: bool,
-    },
-}
-
-impl SqliteSession {
-    fn new(handle: Handle, log: &Arc<Log>) -> Self {
-        Self {
-            handle,
-            log: Arc::clone(log),
-            has_failed: false,
-        }
-    }
-
-    /// The connection, until the session has ended.
-    fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
-        let connection = match &mut self.handle {
-            Handle::Writer(writer) => writer.connection.as_mut(),
-            Handle::Reader { connection, .. } => connection.as_deref_mut(),
-        };
-        connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
-    }
-
-    /// Runs a statement that answers nothing.
-    async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        let outcome = sqlx::query(statement).execute(self.connection()?).await;
-        self.watch(outcome).map(|_| ())
-    }
-
-    /// Remembers failures.
-    fn watch<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
-        self.has_failed |= outcome.is_err();
-        outcome.map_err(failure)
-    }
-
-    fn ended(&mut self) {
-        match &mut self.handle {
-            Handle::Writer(writer) => writer.is_open = false,
-            Handle::Reader { is_open, .. } => *is_open = false,
-        }
-    }
-}
-
-impl Session for SqliteSession {
-    const LIVE_LOTS: &'static Statement = &sql::SQLITE_LIVE_LOTS;
-    const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> =
-        Some(&sql::SQLITE_UPDATE_MEMBERS_NOT_DUE);
-
-    async fn fetch<T: Send>(
-        &mut self,
-        statement: &'static Statement,
-        rows: Rows,
-        read: Read<T>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut all = Vec::new();
-        for (text, arguments) in runs(statement, rows)? {
-            let query = sqlx::query_with(AssertSqlSafe(text), arguments);
-            let found = query.fetch(self.connection()?);
-            let outcome = read_each(found, read, &mut all).await;
-            self.watch(outcome)?;
-        }
-        all.into_iter().collect()
-    }
-
-    async fn execute(
-        &mut self,
-        statement: &'static Statement,
-        rows: Rows,
-    ) -> Result<u64, StoreError> {
-        let mut written = 0_u64;
-        for (text, arguments) in runs(statement, rows)? {
-            let query = sqlx::query_with(AssertSqlSafe(text), arguments);
-            let outcome = query.execute(self.connection()?).await;
-            written = written.saturating_add(self.watch(outcome)?.rows_affected());
-        }
-        if let Handle::Writer(writer) = &mut self.handle {
-            writer.rows = writer.rows.saturating_add(written);
-        }
-        Ok(written)
-    }
-
-    async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
-        if self.has_failed {
-            // SQLite would store what succeeded before the failure.
-            self.rollback().await?;
-            return Err(StoreError::Conflict);
-        }
-        let log = Arc::clone(&self.log);
-        let connection = self.connection()?;
-        log.committing();
-        let outcome = sqlx::query("commit").execute(connection).await;
-        if let Err(error) = &outcome {
-            log.watch(error);
-        }
-        log.written();
-        outcome.map_err(commit_failure)?;
-        self.ended();
-        if let Handle::Writer(writer) = &mut self.handle {
-            let rows = writer.rows;
-            writer.tally.add(rows);
-        }
-        Ok(self.seen())
-    }
-
-    fn seen(&self) -> Durable {
-        self.log.seen()
-    }
-
-    async fn rollback(mut self) -> Result<(), StoreError> {
-        let is_open = !matches!(self.handle, Handle::Reader { is_open: false, .. });
-        if is_open {
-            self.run("rollback").await?;
-            self.ended();
-        }
-        let seen = self.seen();
-        // Others need the connection more than this one does.
-        drop(self);
-        seen.reached_for_reading().await
-    }
-
-    #[cfg(feature = "faults")]
-    async fn sever(&mut self) {
-        match &mut self.handle {
-            Handle::Writer(writer) => drop(writer.connection.take()),
-            Handle::Reader { connection, .. } => {
-                if let Some(connection) = connection {
-                    connection.close_on_drop();
-                }
-                drop(connection.take());
-            }
-        }
-    }
-}
-
-impl Drop for SqliteSession {
-    fn drop(&mut self) {
-        // What a writer leaves open, the next unit ends.
-        if let Handle::Reader {
-            connection,
-            is_open: true,
-        } = &mut self.handle
-            && let Some(mut connection) = connection.take()
-        {
-            connection.close_on_drop();
-        }
-    }
-}
-
-/// The texts and arguments by which a statement runs: one for each chunk of a set.
-fn runs(statement: &Statement, rows: Rows) -> Result<Vec<(Arc<str>, SqliteArguments)>, StoreError> {
-    let is_set = statement.is_set();
-    let mut left = rows.len();
-    let (width, cells, last) = rows.into_parts();
-    let mut keys = cells.iter().step_by(width.max(1));
-    debug_assert!(
-        !is_set || keys.all(|key| *key != Cell::Null),
-        "rows without a key are what sets are filled up with"
-    );
-    let mut cells = cells.into_iter();
-    if !is_set {
-        return Ok(vec![(statement.sqlite(0), arguments(cells)?)]);
-    }
-    let mut runs = Vec::new();
-    while left > 0 {
-        let (chunk, size) = chunk_for(left);
-        let places = size.saturating_mul(width);
-        let filled = cells.by_ref().chain(std::iter::repeat(Cell::Null));
-        let arguments = arguments(filled.take(places).chain(last.clone()))?;
-        runs.push((statement.sqlite(chunk), arguments));
-        left = left.saturating_sub(size);
-    }
-    Ok(runs)
-}
-
-/// The smallest chunk that takes so many rows, or else the largest; and its size.
-fn chunk_for(rows: usize) -> (usize, usize) {
-    let sizes = CHUNK_ROWS.into_iter().enumerate();
-    let mut fitting = sizes.rev().skip_while(|(_, size)| *size < rows);
-    fitting.next().unwrap_or((0, CHUNK_ROWS[0]))
-}
-
-fn arguments(cells: impl Iterator<Item = Cell>) -> Result<SqliteArguments, StoreError> {
-    let mut arguments = SqliteArguments::default();
-    arguments.reserve(cells.size_hint().0, 0);
-    for cell in cells {
-        let added = match cell {
-            Cell::Null => arguments.add(None::<i64>),
-            Cell::Uuid(id) => arguments.add(id),
-            Cell::Big(number) => arguments.add(number),
-            Cell::Integer(number) => arguments.add(number),
-            Cell::Small(number) => arguments.add(number),
-            Cell::Boolean(value) => arguments.add(value),
-            Cell::Text(text) => arguments.add(text),
-            Cell::Bytes(bytes) => arguments.add(bytes),
-        };
-        added.map_err(|error| StoreError::Database(sqlx::Error::Encode(error)))?;
-    }
-    Ok(arguments)
 }
 
 /// What a failure of a statement means: nothing of the transaction is stored.

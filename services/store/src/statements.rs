@@ -15,7 +15,7 @@ use crate::codec::Type::{self, Big, Boolean, Bytes, Integer, Small, Text, Uuid};
 /// Most rows that one statement takes on SQLite, and the sizes of smaller sets, which are filled up
 /// with rows of nulls: few enough that every text is prepared once and stays so. A set takes one way
 /// to SQLite's thread and back, and ways are what is dear.
-pub(crate) const CHUNK_ROWS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
+pub(crate) const CHUNK_ROWS: [usize; 10] = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// The check that stops a second withdrawal of the same funds: who runs into it was second.
 pub(crate) const GUARD: &str = "positions_funds";
@@ -84,6 +84,17 @@ impl Statement {
         rest.split(' ').next().unwrap_or_default()
     }
 
+    /// It for SQLite, within a transaction that is given up where one fails: it leaves what it has written,
+    /// and SQLite keeps no journal to take back the half of it (but for an upsert, which keeps one).
+    fn or_fail(&self) -> String {
+        let (verb, so) = if self.sql.contains("insert into ") {
+            ("insert into ", "insert or fail into ")
+        } else {
+            ("update ", "update or fail ")
+        };
+        self.sql.replacen(verb, so, 1)
+    }
+
     /// Its text for SQLite, for the size of set at `chunk` in [`CHUNK_ROWS`].
     ///
     /// The values of a set are not numbered: SQLite looks a number up in the list of all numbers.
@@ -99,7 +110,7 @@ impl Statement {
             } else {
                 values
             };
-            self.sql
+            self.or_fail()
                 .replace("{rows}", &rows)
                 .replace("{last}", "?")
                 .into()
@@ -597,6 +608,30 @@ mod tests {
                 "{engine}, {name}:\n{}",
                 plan.join("\n")
             );
+        }
+    }
+
+    #[test]
+    fn what_writes_leaves_its_half_on_sqlite_and_nothing_else_is_touched() {
+        for (name, statement) in ALL {
+            let (own, sqlite) = (statement.sql, statement.or_fail());
+            let may_fail = !statement.table().is_empty() && !own.contains("delete from ");
+            assert_eq!(
+                sqlite.matches(" or fail ").count(),
+                usize::from(may_fail),
+                "{name}"
+            );
+            assert_eq!(sqlite.replace(" or fail ", " "), *own, "{name}");
+            let so = format!(
+                " or fail {}{} ",
+                if own.contains("insert into ") {
+                    "into "
+                } else {
+                    ""
+                },
+                statement.table()
+            );
+            assert!(!may_fail || sqlite.contains(&so), "{name}: {sqlite}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! Writing what a batch changed: which statements, in which order, and which of them in one go.
 //!
 //! A way to a database and back costs as much as what a small batch does there. So all that can go
-//! together does, where the engine can: statements to different tables. Those to the same table
-//! (a member who enrols and earns, a check that is freed and used again) go one after the other,
-//! because in one go neither would see what the other wrote.
+//! together does, where the engine can. Statements to the same table (a member who enrols and earns, a
+//! check that is freed and used again) go one after the other on PostgreSQL, where in one go neither
+//! would see what the other wrote.
 
 use coalition_ledger::ids::{MemberId, TransactionId, WindowId};
 use coalition_ledger::member::MemberBook;
@@ -32,7 +32,7 @@ impl<S: Session> Work<S> {
         let (staying, moving) = self.members_changed(&e.members);
         let totals = e.totals.iter();
         let totals = totals.map(|(key, amount)| books::total_row(window, key, *amount));
-        let mut writes = vec![
+        let writes = vec![
             write(
                 &sql::INSERT_REQUESTS,
                 e.requests.iter().map(books::request_row),
@@ -61,10 +61,9 @@ impl<S: Session> Work<S> {
                 e.positions.iter().map(books::position_change),
             ),
         ];
-        writes.retain(|write| write.rows.len() > 0);
         let positions: &sql::Statement = &sql::MOVE_POSITIONS;
         let mut positions_moved = 0;
-        for go in goes(writes) {
+        for go in goes::<S>(writes) {
             let asked = go.iter().map(|write| (write.statement, write.rows.len()));
             let asked: Vec<_> = asked.collect();
             let written = self.session.execute_all(go).await?;
@@ -196,8 +195,12 @@ fn write<const WIDTH: usize>(
 }
 
 /// Cuts a list of statements where one would write to a table that one before it in the same go writes
-/// to.
-fn goes(writes: Vec<OnRows>) -> Vec<Vec<OnRows>> {
+/// to, unless it sees what that one wrote.
+fn goes<S: Session>(mut writes: Vec<OnRows>) -> Vec<Vec<OnRows>> {
+    if S::IN_ORDER {
+        return vec![writes];
+    }
+    writes.retain(|write| write.rows.len() > 0);
     let mut goes: Vec<Vec<OnRows>> = Vec::new();
     let mut tables = Vec::new();
     for write in writes {

@@ -5,7 +5,7 @@ use coalition_ledger::ids::{LotId, Party};
 use coalition_ledger::member::{Known, MemberBook, MemberStatus, Totals, Upcoming};
 use coalition_ledger::money::{Currency, Minor, Points, Unit as Counted};
 use coalition_ledger::snapshot::{
-    DebtRecord, Measure, MemberChange, OpenChange, PositionChange, TotalKey,
+    DebtRecord, Effects, Measure, MemberChange, OpenChange, PositionChange, TotalKey,
 };
 use coalition_ledger::transaction::{Kind, Open};
 use coalition_store::testing::{Parts as _, START, TestDb};
@@ -548,22 +548,31 @@ pub(crate) async fn a_total_beyond_the_range_is_refused(db: &TestDb) {
 
 pub(crate) async fn sets_of_every_size_are_written_and_found(db: &TestDb) {
     for size in [
-        1, 2, 3, 4, 7, 9, 16, 31, 64, 127, 129, 255, 256, 257, 300, 700,
+        1, 2, 3, 4, 7, 9, 16, 31, 64, 65, 127, 129, 192, 193, 255, 256, 257, 300, 385, 512, 513,
+        1_100,
     ] {
         let rows: Vec<_> = (0..size).map(|_| request(Uuid::nil())).collect();
         let members: Vec<_> = (0..size).map(|_| member(size)).collect();
-        let mut unit = unit(db).await;
-        unit.insert_requests(&rows).await.expect("inserts");
-        unit.insert_members(&members, START).await.expect("inserts");
-        let keys: Vec<_> = rows.iter().map(|record| record.key).collect();
-        let mut found = unit.requests(&keys).await.expect("finds");
-        found.sort_by_key(|record| record.key);
-        assert_eq!(found, rows);
         let change = |book: &MemberBook| MemberChange {
             expected_version: 0,
             book: book.clone(),
         };
-        let changes: Vec<_> = members.iter().map(change).collect();
+        // Some of them move on at once: sets of several sizes, two of them for one table.
+        let (early, late) = members.split_at(members.len() / 3);
+        let effects = Effects {
+            requests: rows.clone(),
+            new_members: members.clone(),
+            members: early.iter().map(change).collect(),
+            ..Effects::default()
+        };
+        let (mut unit, frame) = begin(db).await;
+        let written = unit.write(frame.window, START, &effects).await;
+        written.expect("writes");
+        let keys: Vec<_> = rows.iter().map(|record| record.key).collect();
+        let mut found = unit.requests(&keys).await.expect("finds");
+        found.sort_by_key(|record| record.key);
+        assert_eq!(found, rows);
+        let changes: Vec<_> = late.iter().map(change).collect();
         unit.update_members(&changes).await.expect("updates");
         let ids: Vec<_> = members.iter().map(|book| book.id).collect();
         let found = unit.members(&ids).await.expect("finds");
@@ -571,6 +580,9 @@ pub(crate) async fn sets_of_every_size_are_written_and_found(db: &TestDb) {
             found.iter().filter(|book| book.version == 1).count(),
             ids.len()
         );
+        let asked = unit.members_asking(&ids, &keys, &[]).await;
+        let (found, traces) = asked.expect("finds");
+        assert_eq!((found.len(), traces.requests), (ids.len(), true));
         commit(unit).await;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use coalition_ledger::ids::Party;
-use coalition_ledger::snapshot::MemberChange;
+use coalition_ledger::snapshot::{Effects, MemberChange};
 use coalition_store::testing::{Engine, Parts as _, START, TestDb};
 use coalition_store::{StoreError, WindowLock};
 use uuid::Uuid;
@@ -72,6 +72,24 @@ pub(crate) async fn a_call_dropped_half_way_leaves_nothing_open(db: &TestDb) {
         let mut unit = unit(db).await;
         poll_and_drop(unit.insert_requests(&[record]), polls).await;
         drop(unit);
+        // Whoever commits in spite of it stores all or nothing.
+        let (record, book) = (request(Uuid::nil()), member(0));
+        let effects = Effects {
+            requests: vec![record],
+            new_members: vec![book.clone()],
+            ..Effects::default()
+        };
+        let (mut unit, frame) = begin(db).await;
+        poll_and_drop(unit.write(frame.window, START, &effects), polls).await;
+        let is_committed = unit.commit().await.is_ok();
+        let found = db.store.reader().request(record.key).await;
+        let is_stored = found.expect("reads").is_some();
+        assert!(is_committed || !is_stored, "after {polls} polls");
+        let found = db.store.reader().member(book.id).await.expect("reads");
+        assert_eq!(found.is_some(), is_stored, "after {polls} polls");
+        if is_stored {
+            written.push(record);
+        }
         poll_and_drop(db.store.reader().member(member_id()), polls).await;
         poll_and_drop(db.store.reader().network(), polls).await;
         poll_and_drop(db.store.scan(), polls).await;
@@ -84,14 +102,14 @@ pub(crate) async fn a_call_dropped_half_way_leaves_nothing_open(db: &TestDb) {
     // Whoever held the window has let go of it, and what was committed is there for everybody.
     let (unit, _) = db.store.begin(WindowLock::Exclusive).await.expect("begins");
     unit.rollback().await.expect("rolls back");
+    let stored = db.number("select count(*) from requests").await;
+    assert_eq!(usize::try_from(stored), Ok(written.len()));
     for record in written {
         assert_eq!(
             db.store.reader().request(record.key).await.expect("reads"),
             Some(record)
         );
     }
-    let stored = db.number("select count(*) from requests").await;
-    assert_eq!(stored, 12);
     if db.engine == Engine::Postgres {
         let idle = "select count(*) from pg_stat_activity where state like 'idle in transaction%' \
                     and datname = current_database()";

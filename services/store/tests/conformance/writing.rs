@@ -244,4 +244,17 @@ pub(crate) async fn one_row_that_is_refused_refuses_the_batch(db: &TestDb) {
     let (mut again, frame) = begin(db).await;
     assert_conflict(again.write(frame.window, START, &batch.effects).await);
     again.rollback().await.expect("rolls back");
+    // What comes before the row that is refused is not stored either, not even by whoever commits.
+    let fresh = request(partner.uuid());
+    let half = Effects {
+        requests: vec![fresh, batch.effects.requests[0]],
+        new_members: vec![member(0)],
+        ..Effects::default()
+    };
+    let (mut again, frame) = begin(db).await;
+    assert_conflict(again.write(frame.window, START, &half).await);
+    assert_conflict(again.commit().await);
+    let mut unit = unit(db).await;
+    assert_eq!(unit.requests(&[fresh.key]).await.expect("finds"), []);
+    unit.rollback().await.expect("rolls back");
 }
