@@ -143,7 +143,7 @@ pub struct LimitsConfig {
     pub calls: usize,
     /// Connections held; more are closed as they come.
     pub connections: usize,
-    /// Postings that are made durable together.
+    /// Postings that are made durable together; with 1, each is on disk before the next begins.
     pub batch_commands: usize,
     /// Milliseconds that postings take, made durable together, before the log tells where the time
     /// went.

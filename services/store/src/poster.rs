@@ -81,7 +81,7 @@ pub enum PostError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PosterSettings {
     /// Most commands in one batch; at least 1. Calls are never split: one that brings more commands
-    /// makes a batch of its own.
+    /// makes a batch of its own. With 1, each call is on disk before the next begins: no two share a sync.
     pub batch_commands: usize,
     /// How long a batch takes before the log tells where the time went.
     pub slow_batch: Duration,
@@ -146,7 +146,7 @@ impl Poster {
         let brake = Brake(Arc::new(watch::Sender::new(false)));
         let worker = Worker {
             store,
-            teller: Teller::start(),
+            teller: Teller::start(settings.batch_commands <= 1),
             clock,
             mint: IdMint::new(seed),
             rulebook: Arc::new(Rulebook::default()),

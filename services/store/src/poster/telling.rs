@@ -23,24 +23,30 @@ pub(super) struct Settled {
 
 /// Whoever answers.
 pub(super) struct Teller {
+    /// Whether a batch is on disk, and told, before the next one begins.
+    one_by_one: bool,
     batches: mpsc::Sender<Settled>,
     task: JoinHandle<()>,
 }
 
 impl Teller {
-    pub(super) fn start() -> Self {
+    pub(super) fn start(one_by_one: bool) -> Self {
         let (batches, mut waiting) = mpsc::channel::<Settled>(BATCHES_WAITING);
         let task = tokio::spawn(async move {
             while let Some(batch) = waiting.recv().await {
                 batch.tell().await;
             }
         });
-        Self { batches, task }
+        Self {
+            one_by_one,
+            batches,
+            task,
+        }
     }
 
-    /// Answers the callers of a batch once it is durable; returns before, as a rule.
+    /// Answers the callers of a batch once it is durable; returns before, unless one by one.
     pub(super) async fn tell(&self, batch: Settled) {
-        if batch.decided.durable.is_reached() {
+        if self.one_by_one || batch.decided.durable.is_reached() {
             batch.tell().await;
         } else if let Err(unsent) = self.batches.send(batch).await {
             // The task is gone, which only a bug can bring about: the batch waits here.

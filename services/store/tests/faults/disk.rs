@@ -14,7 +14,7 @@ use coalition_ledger::ids::WindowId;
 use coalition_store::faults::Syncs;
 use coalition_store::model::PostingFilter;
 use coalition_store::operations::OperationError;
-use coalition_store::poster::{PostError, Poster};
+use coalition_store::poster::{PostError, Poster, PosterSettings};
 use coalition_store::testing::{Engine, settings};
 use coalition_store::{Reader, Store, StoreError, WindowLock, open};
 use futures::FutureExt as _;
@@ -190,6 +190,30 @@ async fn nobody_is_told_what_is_not_on_disk() {
     for (name, question) in questions(walk.store().reader()) {
         let answer = tokio::time::timeout(SOON, question).await;
         assert!(answer.is_ok_and(|answer| answer.is_ok()), "{name}");
+    }
+    poster.shut_down().await;
+    walk.end().await;
+}
+
+#[tokio::test]
+async fn one_by_one_a_posting_is_on_disk_before_the_next_begins() {
+    let mut walk = Walk::on_sqlite().await;
+    let one_by_one = PosterSettings {
+        batch_commands: 1,
+        ..PosterSettings::default()
+    };
+    let poster = world::poster_with(walk.store(), one_by_one);
+    walk.faults.disarm();
+    walk.faults.syncs(Syncs::Held);
+    let first = sent(&poster, &walk.next());
+    walk.committed(1).await;
+    let second = sent(&poster, &walk.next());
+    let early = tokio::time::timeout(WHILE, walk.committed(2)).await;
+    assert!(early.is_err(), "the second did not wait for the disk");
+    walk.faults.syncs(Syncs::Done);
+    for told in [first, second] {
+        let decisions = told.await.expect("no panic").expect("is posted");
+        assert!(decisions.iter().all(world::is_done), "{decisions:?}");
     }
     poster.shut_down().await;
     walk.end().await;

@@ -65,14 +65,13 @@ pub(crate) async fn furnish(store: &Arc<dyn Store>) {
 
 /// A poster of its own, which knows nothing yet: it reads the rulebook first.
 pub(crate) fn poster(store: &Arc<dyn Store>) -> Poster {
+    poster_with(store, PosterSettings::default())
+}
+
+pub(crate) fn poster_with(store: &Arc<dyn Store>, settings: PosterSettings) -> Poster {
     let mut seed = [0; 6];
     seed.copy_from_slice(&Uuid::new_v4().as_bytes()[..6]);
-    Poster::start(
-        Arc::clone(store),
-        Arc::new(SystemClock),
-        seed,
-        PosterSettings::default(),
-    )
+    Poster::start(Arc::clone(store), Arc::new(SystemClock), seed, settings)
 }
 
 /// What operators do, on these books.
