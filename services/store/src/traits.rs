@@ -97,13 +97,8 @@ pub trait Unit: Send {
     /// Transactions with their postings.
     async fn transactions(&mut self, ids: &[TransactionId])
     -> Result<Vec<Transaction>, StoreError>;
-    /// Members' rows; `lots` and `debts` are empty, and `known` says so.
-    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<MemberBook>, StoreError> {
-        let (books, _) = self.members_asking(ids, &[], &[]).await?;
-        Ok(books)
-    }
-    /// The same, and whether any of these requests and checks is there as of the same instant, as far
-    /// as one call of the database can tell.
+    /// Members' rows; `lots` and `debts` are empty, and `known` says so. And whether any of these requests
+    /// and checks is there as of the same instant, as far as one call of the database can tell.
     async fn members_asking(
         &mut self,
         ids: &[MemberId],

@@ -2,8 +2,9 @@
 //!
 //! By itself SQLite copies at the end of whichever commit finds the log long, and the calls of that
 //! batch, and all behind them, wait for thousands of pages. Here a connection of its own copies while
-//! the writer goes on writing to the log, and the file is synced, which takes longest of all. Now and then what was written meanwhile, which is little, is
-//! copied while nobody writes, so that the log begins anew and does not grow for ever.
+//! the writer goes on writing to the log, and the file is synced, which takes longest of all. Now and
+//! then what was written meanwhile, which is little, is copied while nobody writes, so that the log
+//! begins anew and does not grow for ever.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -189,18 +189,18 @@ impl Session for SqliteSession {
             return execute_each(self, writes).await;
         }
         let is_usual = |write: &OnRows| USUAL.iter().any(|it| std::ptr::eq(*it, write.statement));
-        let all_usual = writes.iter().all(|it| it.rows.len() == 0 || is_usual(it));
-        let goes = |write: &OnRows| !all_usual || is_usual(write);
-        let going: Vec<_> = writes.iter().map(goes).collect();
-        let writes = writes.into_iter().filter(goes).collect();
-        let mut written = self
-            .run_all(sets::joint(writes)?, |_, _| ())
-            .await?
-            .into_iter();
-        let counts = going
+        let has_more = writes.iter().any(|it| it.rows.len() > 0 && !is_usual(it));
+        let is_sent = |write: &OnRows| has_more || is_usual(write);
+        let sent: Vec<_> = writes.iter().map(is_sent).collect();
+        let text = sets::joint(writes.into_iter().filter(is_sent).collect())?;
+        let mut written = self.run_all(text, |_, _| ()).await?.into_iter();
+        // What is not sent had no rows.
+        let count = |is_sent| if is_sent { written.next() } else { None };
+        let counts: Vec<_> = sent
             .into_iter()
-            .map(|goes| goes.then(|| written.next()).flatten());
-        let counts: Vec<_> = counts.map(Option::unwrap_or_default).collect();
+            .map(count)
+            .map(Option::unwrap_or_default)
+            .collect();
         self.count(counts.iter().sum());
         Ok(counts)
     }

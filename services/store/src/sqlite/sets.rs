@@ -75,17 +75,19 @@ fn joined(statements: Vec<(OnRows, &str)>) -> Result<Run, StoreError> {
     let largest = statements.iter().map(|(part, _)| part.rows.len()).max();
     // A chunk of one row is always full: an empty set would not fit.
     let (chunk, size) = chunk_for(largest.unwrap_or(0).max(2));
-    let mut texts = Vec::with_capacity(statements.len());
+    let mut text = String::new();
     let mut arguments = SqliteArguments::default();
     for (OnRows { statement, rows }, addition) in statements {
         debug_assert!(statement.is_set(), "single values are not numbered anew");
         debug_assert!(rows.len() <= size, "a set goes in one chunk");
         let mut set = Set::of(rows);
         debug_assert_eq!(set.width, statement.types().len(), "a value for each place");
-        texts.push(format!("{}{addition}", statement.sqlite(chunk)));
+        for part in [&statement.sqlite(chunk), addition, "; "] {
+            text.push_str(part);
+        }
         set.add_chunk(size, &mut arguments)?;
     }
-    let text = texts.join("; ").into();
+    let text = text.into();
     Ok(Run { text, arguments })
 }
 

@@ -1,4 +1,4 @@
-//! One kind of rows at a time, as tests write them.
+//! One kind of rows at a time, as tests write and read them.
 
 use std::future::Future;
 
@@ -19,7 +19,7 @@ use crate::traits::Unit;
 
 macro_rules! parts {
     ($($(#[$doc:meta])* $name:ident: $kind:ident of $row:ty;)+) => {
-        /// [`Unit::write`], one kind of rows at a time.
+        /// [`Unit::write`] and [`Unit::members_asking`], one kind of rows at a time.
         pub trait Parts: Unit {
             $($(#[$doc])*
             fn $name(
@@ -44,6 +44,14 @@ macro_rules! parts {
                     ..Effects::default()
                 };
                 async move { self.write(WindowId::from_uuid(Uuid::nil()), now, &effects).await }
+            }
+
+            /// Members' rows, and nothing else.
+            fn members(
+                &mut self,
+                ids: &[MemberId],
+            ) -> impl Future<Output = Result<Vec<MemberBook>, StoreError>> + Send {
+                async move { Ok(self.members_asking(ids, &[], &[]).await?.0) }
             }
 
             /// Adds to the totals of a window.

@@ -8,7 +8,7 @@ use coalition_ledger::snapshot::{
 };
 use coalition_ledger::transaction::{Open, Transaction};
 use coalition_store::StoreError;
-use coalition_store::testing::{START, TestDb};
+use coalition_store::testing::{Parts as _, START, TestDb};
 
 use crate::fixtures::{
     assert_conflict, begin, check, commit, decline, earn, enrolled, fetched, identifier, issued,

@@ -132,7 +132,7 @@ impl SimUnit {
         let members = rows.iter().filter_map(|row| row.member);
         let unknown: Vec<MemberId> = members.filter(|id| !self.tails.contains_key(id)).collect();
         if !unknown.is_empty() {
-            self.members(&unknown).await?;
+            self.members_asking(&unknown, &[], &[]).await?;
         }
         self.call("insert_transactions", true).await?;
         for row in rows {
