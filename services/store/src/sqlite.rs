@@ -3,7 +3,7 @@
 //! Sets of rows go in as `values`, in chunks of a few sizes so that every text stays prepared. One
 //! connection writes, so that a unit holds the open window by being the one at work, shared or not;
 //! a few others read, each from the snapshot that WAL gives it. Nothing is told that is not on disk;
-//! [`log`] brings it there beside the next unit, and [`checkpoint`] keeps the log short. One process
+//! [`log`] brings it there beside the next unit, and [`checkpoint`] keeps it from growing for ever. One process
 //! has the file, by a lock beside it: the connection that writes must be the only one. Compare with
 //! [`crate::postgres`].
 
@@ -48,9 +48,9 @@ const WRITER_CACHE_KIB: u32 = 64 * 1024;
 const READER_CACHE_KIB: u32 = 8 * 1024;
 /// Pages in the log at which a commit copies them to their places, should [`checkpoint`] have fallen
 /// behind.
-const CHECKPOINT_PAGES: u32 = 64_000;
-/// What the log is cut to when it begins anew, in bytes.
-const LOG_LIMIT_BYTES: u32 = 64 * 1024 * 1024;
+const CHECKPOINT_PAGES: u32 = 96_000;
+/// What a log that grew beyond its usual length is cut to when it begins anew, in bytes.
+const LOG_LIMIT_BYTES: u32 = 384 * 1024 * 1024;
 /// Rows that wait between SQLite's thread and ours.
 const ROWS_IN_FLIGHT: usize = 1_024;
 /// How a transaction begins that will write.
