@@ -63,6 +63,7 @@ struct Plan {
     armed: Option<(usize, Fault)>,
     calls: Vec<String>,
     syncs: Syncs,
+    in_turns: bool,
 }
 
 /// How syncs of SQLite's log go.
@@ -98,6 +99,11 @@ impl Faults {
     /// From now on syncs of SQLite's log go like this.
     pub fn syncs(&self, go: Syncs) {
         self.plan().syncs = go;
+    }
+
+    /// Has whoever posts from now on take turns with the callers: those who are there first come in one batch.
+    pub fn post_in_turns(&self, in_turns: bool) {
+        self.plan().in_turns = in_turns;
     }
 
     /// Passes, waits or fails like a sync that is about to run. Blocks its thread.
@@ -225,6 +231,10 @@ impl<E: Engine> Faulty<E> {
 
 impl<E: Engine> Engine for Faulty<E> {
     type Session = FaultySession<E::Session>;
+
+    fn is_at_hand(&self) -> bool {
+        self.inner.is_at_hand() && !self.faults.plan().in_turns
+    }
 
     async fn begin(&self, lock: WindowLock) -> Result<Self::Session, StoreError> {
         let begun = async { Ok((self.inner.begin(lock).await?, ())) };

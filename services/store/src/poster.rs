@@ -5,7 +5,7 @@
 //! answers each caller only once that is durable. There is no timer: while one batch is at work, the
 //! next gathers; and where a commit needs a while longer to be durable, the next batch does not wait
 //! for that, only the callers do. Batches of several processes meet optimistically: whoever finds that another was
-//! first runs the batch again.
+//! first runs the batch again. Where the database is a thread of this process, that task has a thread, too.
 //!
 //! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed, [`telling`] answers
 //! the callers, [`timings`] tells of slow ones.
@@ -25,9 +25,11 @@ use coalition_ledger::decision::{Decision, Refusal};
 use coalition_ledger::ids::IdMint;
 use coalition_ledger::rulebook::{DEFAULT_STORE_AND_FORWARD_MICROS, Rulebook};
 use coalition_ledger::{Clock, Timestamp};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::caught::{caught, commit};
 use crate::door::Door;
@@ -153,7 +155,11 @@ impl Poster {
             settings,
             brake: brake.clone(),
         };
-        let handle = tokio::spawn(worker.run(waiting));
+        let handle = if worker.store.is_at_hand() {
+            on_a_thread(worker.run(waiting))
+        } else {
+            tokio::spawn(worker.run(waiting))
+        };
         Self {
             queue,
             worker: Arc::new(Mutex::new(Some(handle))),
@@ -231,6 +237,22 @@ impl Poster {
             }
         }
     }
+}
+
+/// Runs a task on a thread of its own. As any other it is dropped where it waits once the runtime is, which
+/// would else wait for the thread.
+fn on_a_thread(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let runtime = Handle::current();
+    let runtime_gone = CancellationToken::new();
+    let dropped_with_it = runtime_gone.clone().drop_guard();
+    let dropped = tokio::spawn(async move {
+        let _dropped_with_it = dropped_with_it;
+        std::future::pending::<()>().await;
+    });
+    tokio::task::spawn_blocking(move || {
+        runtime.block_on(runtime_gone.run_until_cancelled(task));
+        dropped.abort();
+    })
 }
 
 /// What a batch was decided to be, and when it may be told.

@@ -106,6 +106,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Its connections.
     type Session: Session;
 
+    /// As [`crate::Store::is_at_hand`].
+    fn is_at_hand(&self) -> bool {
+        false
+    }
+
     /// A session in a transaction that may write and that holds the open window.
     fn begin(
         &self,

@@ -267,6 +267,10 @@ impl Writer {
 impl Engine for SqliteStore {
     type Session = SqliteSession;
 
+    fn is_at_hand(&self) -> bool {
+        true
+    }
+
     async fn begin(&self, _lock: WindowLock) -> Result<SqliteSession, StoreError> {
         let mut session = self.unit().await?;
         session.run(BEGIN).await?;

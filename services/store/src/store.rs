@@ -37,6 +37,10 @@ impl<E: Engine> Store for E {
         .await
     }
 
+    fn is_at_hand(&self) -> bool {
+        Engine::is_at_hand(self)
+    }
+
     async fn check_schema(&self) -> Result<(), StoreError> {
         Engine::check_schema(self).await
     }

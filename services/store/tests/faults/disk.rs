@@ -14,7 +14,7 @@ use coalition_ledger::ids::WindowId;
 use coalition_store::faults::Syncs;
 use coalition_store::model::PostingFilter;
 use coalition_store::operations::OperationError;
-use coalition_store::poster::{PostError, Poster, PosterSettings};
+use coalition_store::poster::{PostError, Poster, PosterSettings, QUEUE_CALLS, SLOW_BATCH};
 use coalition_store::testing::{Engine, settings};
 use coalition_store::{Reader, Store, StoreError, WindowLock, open};
 use futures::FutureExt as _;
@@ -28,6 +28,13 @@ use super::{Callers, Walk, posted, send, world};
 const WHILE: Duration = Duration::from_millis(100);
 /// How long something may take that must happen.
 const SOON: Duration = Duration::from_secs(10);
+
+/// Each posting is on disk before the next begins.
+const ONE_BY_ONE: PosterSettings = PosterSettings {
+    batch_commands: 1,
+    slow_batch: SLOW_BATCH,
+    queue_calls: QUEUE_CALLS,
+};
 
 type Told = JoinHandle<Result<Vec<Decision>, PostError>>;
 
@@ -198,11 +205,7 @@ async fn nobody_is_told_what_is_not_on_disk() {
 #[tokio::test]
 async fn one_by_one_a_posting_is_on_disk_before_the_next_begins() {
     let mut walk = Walk::on_sqlite().await;
-    let one_by_one = PosterSettings {
-        batch_commands: 1,
-        ..PosterSettings::default()
-    };
-    let poster = world::poster_with(walk.store(), one_by_one);
+    let poster = world::poster_with(walk.store(), ONE_BY_ONE);
     walk.faults.disarm();
     walk.faults.syncs(Syncs::Held);
     let first = sent(&poster, &walk.next());
@@ -217,6 +220,27 @@ async fn one_by_one_a_posting_is_on_disk_before_the_next_begins() {
     }
     poster.shut_down().await;
     walk.end().await;
+}
+
+#[test]
+fn a_runtime_is_dropped_while_posting_waits_for_the_disk() {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (walk, _caller) = runtime.block_on(async {
+            let mut walk = Walk::on_sqlite().await;
+            let poster = world::poster_with(walk.store(), ONE_BY_ONE);
+            walk.faults.disarm();
+            walk.faults.syncs(Syncs::Held);
+            let caller = sent(&poster, &walk.next());
+            walk.committed(1).await;
+            (walk, caller)
+        });
+        drop(runtime);
+        tell.send(()).expect("somebody waits");
+        walk.faults.syncs(Syncs::Done);
+    });
+    told.recv_timeout(SOON).expect("nothing waits for the disk");
 }
 
 #[tokio::test]

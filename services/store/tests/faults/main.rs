@@ -119,6 +119,8 @@ impl Walk {
         callers: Callers,
     ) {
         let commands = self.next();
+        // A crowd's commands are one batch.
+        self.faults.post_in_turns(callers == Callers::Each);
         let poster = world::poster(self.store());
         let before = world::census(&self.database).await;
         self.faults.arm(call, fault);
