@@ -122,11 +122,11 @@ impl Checkpoints {
                     // The log goes on growing; sooner or later a commit copies it.
                     tracing::warn!(%error, "the log could not be copied into the file");
                     books.connection = None;
-                    books.writer.lock().await.tally.retry();
                     if log.watch(&error) {
                         // What the file holds nobody knows: the log must not begin anew.
                         break;
                     }
+                    books.writer.lock().await.tally.retry();
                 }
             }
             books.close().await
