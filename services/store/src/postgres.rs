@@ -31,10 +31,6 @@ const WINDOW_LOCK_KEY: i64 = 0x636f_616c_7769_6e64;
 /// Statements that a connection keeps prepared: all there are, and room.
 const PREPARED_STATEMENTS: usize = 256;
 
-/// Units after which their plans are made again: a plan made for a small table may not be one for
-/// the table that it has become.
-const UNITS_PER_PLAN: u32 = 64;
-
 /// A connection that rested for longer than this is asked whether it still is one.
 const TRUSTED_REST: Duration = Duration::from_secs(5);
 
@@ -51,8 +47,9 @@ pub struct PostgresStore {
     options: PgConnectOptions,
     /// What a unit begins with, up to the lock.
     pub(crate) begin_unit: Arc<str>,
-    /// Units begun so far.
+    /// Units begun so far, and how many may be at work at a time.
     begun: AtomicU32,
+    at_work: u32,
     units_door: Door,
     readers_door: Door,
 }
@@ -89,7 +86,7 @@ impl PostgresStore {
         let statement_ms = settings.statement_timeout.as_millis();
         let lock_ms = settings.lock_timeout.as_millis();
         // Plans of readers know the values they are for. Those of units are made once for many
-        // units: they look up by key, in the order of an index, whatever the tables hold.
+        // units (`plans_are_old`): they look up by key, in the order of an index, whatever the tables hold.
         let begin_unit = format!(
             "begin isolation level read committed; \
              set local statement_timeout = {statement_ms}; set local lock_timeout = {lock_ms}; \
@@ -120,6 +117,7 @@ impl PostgresStore {
             options,
             begin_unit: begin_unit.into(),
             begun: AtomicU32::new(0),
+            at_work: settings.units,
             units_door: Door::new("units of work at a time"),
             readers_door: Door::new("questions to the books at a time"),
         })
@@ -128,7 +126,7 @@ impl PostgresStore {
     /// What a unit begins with, the lock included.
     fn begin_locked(&self, lock: WindowLock) -> String {
         let begun = self.begun.fetch_add(1, Ordering::Relaxed);
-        let discard = if begun.is_multiple_of(UNITS_PER_PLAN) {
+        let discard = if plans_are_old(begun, self.at_work) {
             "; discard plans"
         } else {
             ""
@@ -419,6 +417,15 @@ impl Drop for PostgresSession {
     }
 }
 
+/// Whether this unit, after so many, has plans made anew: one made for a small table may not be one for the
+/// table that it has become. That is whenever the number of units has doubled, on each of the connections,
+/// which take turns; all plans of a batch take longer to make than the batch. The server itself makes them
+/// anew where it has analysed a table, and a connection is replaced after half an hour.
+fn plans_are_old(begun: u32, connections: u32) -> bool {
+    let doubled = begun.checked_ilog2().map_or(0, |doublings| 1 << doublings);
+    begun - doubled < connections
+}
+
 /// The arguments of a statement: an array per column of a set, or each value by itself.
 fn arguments(statement: &Statement, rows: Rows) -> Result<PgArguments, StoreError> {
     let mut arguments = PgArguments::default();
@@ -543,4 +550,20 @@ const fn is_lost(error: &sqlx::Error) -> bool {
 /// Connection exceptions, and servers that shut down, crashed or start up.
 fn is_going_away(code: &str) -> bool {
     code.starts_with("08") || code.starts_with("57P")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_made_anew_on_each_connection_whenever_units_have_doubled() {
+        let made =
+            |connections: u32| (0..70).filter(move |begun| plans_are_old(*begun, connections));
+        assert!(made(1).eq([0, 1, 2, 4, 8, 16, 32, 64]));
+        assert!(made(3).eq([
+            0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 16, 17, 18, 32, 33, 34, 64, 65, 66
+        ]));
+        assert!(plans_are_old(1 << 31, 1) && !plans_are_old(u32::MAX, 1));
+    }
 }
