@@ -11,6 +11,8 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::codec::Rows;
 use crate::durable::Durable;
 use crate::error::StoreError;
@@ -62,11 +64,13 @@ pub struct Faults(Arc<Mutex<Plan>>);
 struct Plan {
     armed: Option<(usize, Fault)>,
     calls: Vec<String>,
-    syncs: Syncs,
+    log_syncs: Syncs,
+    file_syncs: Syncs,
     in_turns: bool,
+    copying: Option<Arc<Notify>>,
 }
 
-/// How syncs of SQLite's log go.
+/// How syncs of SQLite's log, or of its file, go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Syncs {
     /// As they should.
@@ -98,7 +102,12 @@ impl Faults {
 
     /// From now on syncs of SQLite's log go like this.
     pub fn syncs(&self, go: Syncs) {
-        self.plan().syncs = go;
+        self.plan().log_syncs = go;
+    }
+
+    /// From now on syncs of SQLite's file go like this: ours, beside the commits, once the log is copied.
+    pub fn file_syncs(&self, go: Syncs) {
+        self.plan().file_syncs = go;
     }
 
     /// Has whoever posts from now on take turns with the callers: those who are there first come in one batch.
@@ -106,10 +115,31 @@ impl Faults {
         self.plan().in_turns = in_turns;
     }
 
-    /// Passes, waits or fails like a sync that is about to run. Blocks its thread.
+    /// Has SQLite's log copied into the file now, however short it is.
+    pub fn copy(&self) {
+        if let Some(copying) = &self.plan().copying {
+            copying.notify_one();
+        }
+    }
+
+    /// What has the log copied.
+    pub(crate) fn copying(&self, due: Arc<Notify>) {
+        self.plan().copying = Some(due);
+    }
+
+    /// Passes, waits or fails like a sync of the log that is about to run. Blocks its thread.
     pub(crate) fn before_sync(&self) -> std::io::Result<()> {
+        self.go(|plan| plan.log_syncs)
+    }
+
+    /// The same of the file.
+    pub(crate) fn before_file_sync(&self) -> std::io::Result<()> {
+        self.go(|plan| plan.file_syncs)
+    }
+
+    fn go(&self, planned: fn(&Plan) -> Syncs) -> std::io::Result<()> {
         loop {
-            let syncs = self.plan().syncs;
+            let syncs = planned(&self.plan());
             match syncs {
                 Syncs::Done => return Ok(()),
                 Syncs::Held => std::thread::sleep(LOOK_AGAIN),
@@ -170,7 +200,7 @@ pub async fn open(
     Ok(match url.strip_prefix("sqlite:") {
         Some(path) => {
             let inner = SqliteStore::open(path.as_ref(), settings).await?;
-            inner.trouble(&faults);
+            inner.trouble(&faults).await;
             Arc::new(Faulty { inner, faults })
         }
         None => Arc::new(Faulty {

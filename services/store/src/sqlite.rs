@@ -158,9 +158,10 @@ impl SqliteStore {
         })
     }
 
-    /// Has syncs of the log fail or wait on purpose.
+    /// Has syncs of the log and the file fail or wait on purpose.
     #[cfg(feature = "faults")]
-    pub(crate) fn trouble(&self, faults: &crate::faults::Faults) {
+    pub(crate) async fn trouble(&self, faults: &crate::faults::Faults) {
+        faults.copying(self.writer.lock().await.tally.due());
         self.log.trouble(faults.clone());
     }
 

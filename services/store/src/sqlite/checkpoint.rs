@@ -91,6 +91,7 @@ pub(super) type Kept = Arc<File>;
 struct Books {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Writer>>,
+    log: Arc<Log>,
     path: PathBuf,
     /// The file, to sync it.
     file: Option<Kept>,
@@ -108,21 +109,25 @@ impl Checkpoints {
     ) -> Self {
         let stop = CancellationToken::new();
         let until = stop.clone();
-        let log = Arc::clone(log);
         let mut books = Books {
             options,
             writer,
+            log: Arc::clone(log),
             path: path.to_owned(),
             file: None,
             connection: None,
         };
         let task = tokio::spawn(async move {
             while until.run_until_cancelled(due.notified()).await.is_some() {
+                if books.log.check().is_err() {
+                    // What the log holds nobody knows: none of it may replace what the file holds.
+                    break;
+                }
                 if let Err(error) = books.copy_all().await {
                     // The log goes on growing; sooner or later a commit copies it.
                     tracing::warn!(%error, "the log could not be copied into the file");
                     books.connection = None;
-                    if log.watch(&error) {
+                    if books.log.watch(&error) {
                         // What the file holds nobody knows: the log must not begin anew.
                         break;
                     }
@@ -167,7 +172,7 @@ impl Books {
         for _ in 0..COPIES_MAX {
             let began = Instant::now();
             copy(connection).await?;
-            sync(&file).await?;
+            sync(&file, &self.log).await?;
             if began.elapsed() <= SHORT {
                 break;
             }
@@ -205,9 +210,9 @@ struct Copied {
 }
 
 impl Copied {
-    /// Whether the next commit may have the log begin anew.
+    /// Whether the next commit may have the log begin anew. Where another program copies, both are -1.
     const fn is_all(&self) -> bool {
-        self.copied >= self.log
+        self.log >= 0 && self.copied >= self.log
     }
 }
 
@@ -219,9 +224,9 @@ async fn copy(connection: &mut SqliteConnection) -> Result<Copied, sqlx::Error> 
 }
 
 /// Writes out what the system holds back of the file, on a thread that may wait for it.
-async fn sync(file: &Kept) -> Result<(), sqlx::Error> {
-    let file = Arc::clone(file);
-    let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+async fn sync(file: &Kept, log: &Arc<Log>) -> Result<(), sqlx::Error> {
+    let (file, log) = (Arc::clone(file), Arc::clone(log));
+    let synced = tokio::task::spawn_blocking(move || log.sync_file(&file)).await;
     synced
         .map_err(|_| sqlx::Error::WorkerCrashed)?
         .map_err(sqlx::Error::Io)

@@ -139,6 +139,13 @@ impl Log {
         })
     }
 
+    /// Brings what was copied out of the log to the disk. Blocks its thread.
+    pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
+        #[cfg(feature = "faults")]
+        self.shared.before(Faults::before_file_sync)?;
+        file.sync_data()
+    }
+
     /// Has syncs fail or wait on purpose.
     #[cfg(feature = "faults")]
     pub(super) fn trouble(&self, faults: Faults) {
@@ -208,14 +215,17 @@ impl Shared {
         (state.written > synced).then_some(state.written)
     }
 
+    #[cfg(feature = "faults")]
+    fn before(&self, sync: fn(&Faults) -> io::Result<()>) -> io::Result<()> {
+        let faults = self.state().faults.clone();
+        faults.map_or(Ok(()), |faults| sync(&faults))
+    }
+
     /// Brings what is in the log to the disk. The file stays open: the system tells each of those who
     /// have a file open of an error once, and those who open it later not at all.
     fn sync(&self, log: &mut Option<File>) -> io::Result<()> {
         #[cfg(feature = "faults")]
-        {
-            let faults = self.state().faults.clone();
-            faults.map_or(Ok(()), |faults| faults.before_sync())?;
-        }
+        self.before(Faults::before_sync)?;
         // With its last connection SQLite takes the log away, once all of it is in the file and on
         // disk, and makes a new one.
         let found = match self.path.metadata() {

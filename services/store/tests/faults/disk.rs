@@ -26,6 +26,8 @@ use super::{Callers, Walk, posted, send, world};
 
 /// How long nothing must happen.
 const WHILE: Duration = Duration::from_millis(100);
+/// How often something is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long something may take that must happen.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -282,6 +284,56 @@ async fn after_a_disk_that_failed_nothing_is_answered_until_the_file_is_opened_a
         "it was stored: {again:?}"
     );
     poster.shut_down().await;
+    walk.end().await;
+}
+
+#[tokio::test]
+async fn after_a_file_that_failed_while_the_log_was_copied_neither_is_relied_on() {
+    let mut walk = Walk::on_sqlite().await;
+    let poster = world::poster(walk.store());
+    let commands = walk.next();
+    posted(&poster, &commands).await;
+    walk.faults.file_syncs(Syncs::Failed);
+    walk.faults.copy();
+    let failed = tokio::time::timeout(SOON, walk.store().failed()).await;
+    assert!(failed.is_ok(), "the log would begin anew");
+    walk.faults.file_syncs(Syncs::Done);
+    let told = send(&poster, &walk.next(), Callers::One).await;
+    assert!(matches!(told, Err(PostError::Unavailable(_))), "{told:?}");
+    assert!(!poster.has_stopped());
+    poster.shut_down().await;
+    walk.close().await;
+
+    walk.open().await;
+    let poster = world::poster(walk.store());
+    let again = posted(&poster, &commands).await;
+    assert!(again.iter().all(world::is_replay), "{again:?}");
+    poster.shut_down().await;
+    walk.end().await;
+}
+
+#[tokio::test]
+async fn a_log_that_failed_is_not_copied_into_the_file() {
+    let mut walk = Walk::on_sqlite().await;
+    let file = walk.database.file().expect("a file");
+    let poster = world::poster(walk.store());
+    walk.faults.syncs(Syncs::Failed);
+    let told = send(&poster, &walk.next(), Callers::One).await;
+    assert!(matches!(told, Err(PostError::Unknown(_))), "{told:?}");
+    let found = || std::fs::read(&file).expect("reads");
+    let before = found();
+    walk.faults.copy();
+    let mut looks = tokio::time::interval(LOOK);
+    let copied = tokio::time::timeout(WHILE, async {
+        while found() == before {
+            looks.tick().await;
+        }
+    });
+    assert!(copied.await.is_err(), "it was copied");
+    poster.shut_down().await;
+    walk.close().await;
+    walk.faults.syncs(Syncs::Done);
+    walk.open().await;
     walk.end().await;
 }
 
