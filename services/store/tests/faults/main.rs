@@ -23,7 +23,7 @@ use coalition_ledger::failure::FailureClass;
 use coalition_store::Store;
 use coalition_store::faults::{self, Fault, Faults, Kind, When};
 use coalition_store::operations::OperationError;
-use coalition_store::poster::{PostError, Poster};
+use coalition_store::poster::{PostError, Poster, PosterSettings};
 use coalition_store::testing::{Database, Engine, settings};
 use futures::future::join_all;
 
@@ -203,6 +203,59 @@ impl Walk {
         self.assert_nothing_open(&at).await;
     }
 
+    /// Sends two batches at once, with a fault at a call or without; the calls that were made, which may be fewer.
+    async fn pair(&mut self, fault: Option<(usize, Fault)>) -> Vec<String> {
+        let mut first = self.next();
+        let second = first.split_off(first.len().div_ceil(2));
+        let settings = PosterSettings {
+            batch_commands: first.len(),
+            ..PosterSettings::default()
+        };
+        let pair = [first, second];
+        // Both are there before the first is taken.
+        self.faults.post_in_turns(true);
+        let poster = world::poster_with(self.store(), settings);
+        self.faults.disarm();
+        if let Some((call, fault)) = fault {
+            self.faults.arm(call, fault);
+        }
+        let told = join_all(
+            pair.each_ref()
+                .map(|batch| send(&poster, batch, Callers::One)),
+        )
+        .await;
+        let calls = self.faults.calls();
+        let at = format!("{fault:?} of {calls:#?}");
+        let struck = fault.is_some() && !self.faults.is_armed();
+        self.faults.disarm();
+        let troubled = told.iter().filter(|told| told.is_err()).count();
+        assert!(troubled <= usize::from(struck), "{at}: {told:?}");
+        for (batch, told) in pair.iter().zip(&told) {
+            let again = posted(&poster, batch).await;
+            assert!(again.iter().all(world::is_done), "{at}: {again:?}");
+            let was_there = again.iter().filter(|again| world::is_replay(again)).count();
+            let expected = match told {
+                Ok(first) => {
+                    for (first, again) in first.iter().zip(&again) {
+                        assert_eq!(world::answer(first), world::answer(again), "{at}");
+                    }
+                    true
+                }
+                Err(PostError::Unknown(_)) => {
+                    fault.is_some_and(|(_, fault)| fault.when == When::After)
+                }
+                Err(PostError::Unavailable(_) | PostError::Failed(_)) => false,
+                Err(other) => panic!("{at}: {other}"),
+            };
+            let expected = if expected { batch.len() } else { 0 };
+            assert_eq!(was_there, expected, "{at}: {told:?}");
+        }
+        poster.shut_down().await;
+        assert_eq!(world::halves(&self.database).await, [], "{at}");
+        self.assert_nothing_open(&at).await;
+        calls
+    }
+
     /// No connection of ours is inside a transaction while nothing is at work.
     async fn assert_nothing_open(&self, at: &str) {
         if self.database.engine == Engine::Postgres {
@@ -321,6 +374,42 @@ async fn walk(engine: Engine, fault: Fault, callers: Callers) {
         walk.batch
     );
     walk.end().await;
+}
+
+/// Two batches, of which the second waits while the first is at work, with a fault at each call of either:
+/// what becomes of one says nothing of the other.
+async fn walk_a_pair(engine: Engine) {
+    let Some(mut walk) = Walk::begin(engine).await else {
+        return;
+    };
+    let calls = walk.pair(None).await;
+    let count = |name: &str| calls.iter().filter(|call| *call == name).count();
+    assert_eq!((count("begin"), count("commit")), (2, 2), "{calls:#?}");
+    for (when, kind) in [
+        (When::Before, Kind::Refused),
+        (When::Before, Kind::Conflict),
+        (When::Before, Kind::Lost),
+        (When::After, Kind::Lost),
+        (When::Before, Kind::Panic),
+        (When::After, Kind::Panic),
+    ] {
+        let mut call = 0;
+        while walk.pair(Some((call, Fault { when, kind }))).await.len() > call {
+            call += 1;
+        }
+        assert!(call > calls.len() / 2, "{call} of {calls:#?}");
+    }
+    walk.end().await;
+}
+
+#[tokio::test]
+async fn of_two_batches_in_a_row_each_fails_alone_on_sqlite() {
+    walk_a_pair(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn of_two_batches_in_a_row_each_fails_alone_on_postgres() {
+    walk_a_pair(Engine::Postgres).await;
 }
 
 /// What an operator does may meet a bug too: that call fails, at whatever call of the database, and
