@@ -112,11 +112,13 @@ impl Log {
 
     /// Fails where the log can no longer be brought to the disk.
     pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.sound()
+            .map_err(|error| StoreError::Unavailable(sqlx::Error::Io(error)))
+    }
+
+    fn sound(&self) -> io::Result<()> {
         let failure = self.shared.synced.borrow().failure.clone();
-        failure.map_or(Ok(()), |error| {
-            let error = io::Error::new(error.kind(), error);
-            Err(StoreError::Unavailable(sqlx::Error::Io(error)))
-        })
+        failure.map_or(Ok(()), |error| Err(io::Error::new(error.kind(), error)))
     }
 
     /// What anybody may have seen by now.
@@ -139,10 +141,11 @@ impl Log {
         })
     }
 
-    /// Brings what was copied out of the log to the disk. Blocks its thread.
+    /// Brings what was copied out of the log to the disk, unless the log failed meanwhile. Blocks its thread.
     pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
         #[cfg(feature = "faults")]
         self.shared.before(Faults::before_file_sync)?;
+        self.sound()?;
         file.sync_data()
     }
 
