@@ -35,8 +35,8 @@ use crate::error::StoreError;
 const VERSION: u8 = 1;
 /// Places of ids that stand in the transaction's row.
 const ROW_PLACES: u64 = 3;
-/// Fewest bytes that a transfer takes: tags, flags, amount, and a party.
-const MIN_TRANSFER_BYTES: usize = 4;
+/// Fewest bytes that a transfer takes: tags, flags and amount, where neither side names anyone.
+const MIN_TRANSFER_BYTES: usize = 3;
 
 const HAS_LOT: u8 = 1;
 const HAS_AGREEMENT: u8 = 2;
@@ -521,6 +521,28 @@ mod tests {
             .expect("has transfers");
         assert!(bytes.len() <= 48, "{} bytes", bytes.len());
         assert_eq!(decode(Some(&bytes), &base).expect("decodes"), earn(&base));
+    }
+
+    #[test]
+    fn the_shortest_transfer_is_read() {
+        let base = base();
+        let posting = Posting {
+            transfers: vec![Transfer {
+                debit: Account::Operator,
+                credit: Account::Operator,
+                amount: 1,
+                unit: Unit::Points,
+                lot: None,
+                agreement: None,
+                leg: None,
+            }],
+        };
+        let bytes = encode(&posting, &base)
+            .expect("encodes")
+            .expect("has transfers");
+        let header = 4; // version, no ids, no lots, one transfer
+        assert_eq!(bytes.len(), header + MIN_TRANSFER_BYTES);
+        assert_eq!(decode(Some(&bytes), &base).expect("decodes"), posting);
     }
 
     #[test]
