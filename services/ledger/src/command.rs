@@ -232,6 +232,23 @@ pub struct Command {
     pub action: Action,
 }
 
+/// What the commands of a batch will draw from a member's lots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draws {
+    /// How many commands draw.
+    pub count: usize,
+    /// How many points all together; beyond the range of points, as many as there can be.
+    pub points: Points,
+}
+
+impl Draws {
+    fn add(&mut self, points: Points) {
+        self.count = self.count.saturating_add(1);
+        let points = points.max(Points::ZERO);
+        self.points = self.points.plus(points).unwrap_or(Points::new(i64::MAX));
+    }
+}
+
 /// What a batch of commands needs to know before it can be decided: the keys to fetch by.
 ///
 /// Members whom only an original names are found through it; see [`crate::snapshot::Snapshot`].
@@ -249,8 +266,8 @@ pub struct Keys {
     pub identifiers: BTreeSet<IdentifierHash>,
     /// Transactions that returns and refunds name.
     pub transactions: BTreeSet<TransactionId>,
-    /// Members, with how many commands will draw on their lots.
-    pub members: BTreeMap<MemberId, usize>,
+    /// Members, with what commands will draw from their lots.
+    pub members: BTreeMap<MemberId, Draws>,
     /// Partners whose funds move, with the currency's code.
     pub positions: BTreeSet<(PartnerId, &'static str)>,
     /// Partners that earn or redeem: their own limits may bind.
@@ -282,7 +299,7 @@ impl Keys {
                 Action::Redeem(redeem) => {
                     keys.check(redeem.partner, Kind::Redeem, &redeem.context);
                     let draws = keys.members.entry(redeem.member).or_default();
-                    *draws = draws.saturating_add(1);
+                    draws.add(redeem.points);
                 }
                 Action::RefundRedemption(refund) => {
                     keys.check(refund.partner, Kind::RefundRedemption, &refund.context);
@@ -300,6 +317,12 @@ impl Keys {
             }
         }
         keys
+    }
+
+    /// What commands will draw from this member's lots.
+    #[must_use]
+    pub fn draws(&self, member: MemberId) -> Draws {
+        self.members.get(&member).copied().unwrap_or_default()
     }
 
     fn check(&mut self, partner: PartnerId, kind: Kind, context: &Context) {

@@ -265,6 +265,23 @@ impl MemberBook {
         lots
     }
 
+    /// Whether the lots that were fetched surely suffice at `now`: to post what is due, to spend so many
+    /// points of the rest, and to say what expires next of what is left then.
+    #[must_use]
+    pub fn suffices(&self, now: Timestamp, points: Points) -> bool {
+        let last = match self.known {
+            Known::Nothing => return false,
+            Known::UpTo(last, _) => last,
+            Known::All => return true,
+        };
+        // Of the lots that expire at the very last instant there may be more.
+        let sure = self.lots.values().filter(|lot| {
+            let at = lot.expires_at;
+            lot.available.is_positive() && now < at && at < last
+        });
+        Points::sum(sure.map(|lot| lot.available)).is_ok_and(|sure| sure > points)
+    }
+
     /// What the member owes `issuer`.
     #[must_use]
     pub fn debt(&self, issuer: Party) -> Points {

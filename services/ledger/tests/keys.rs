@@ -1,7 +1,8 @@
 //! What a batch says it needs to know.
 
-use coalition_ledger::command::{CheckKey, Command, Keys, Original, RequestKey};
+use coalition_ledger::command::{CheckKey, Command, Draws, Keys, Original, RequestKey};
 use coalition_ledger::ids::TransactionId;
+use coalition_ledger::money::Points;
 use coalition_ledger::transaction::Kind;
 use uuid::Uuid;
 
@@ -35,16 +36,36 @@ fn check(kind: Kind, check_id: &str) -> CheckKey {
 }
 
 #[test]
-fn members_are_named_with_how_often_their_lots_are_drawn_on() {
+fn members_are_named_with_what_is_drawn_from_their_lots() {
     let mut commands = batch(vec![
         earn(partner(1), member(1), euros("1.00")).into_action(),
         redeem(partner(1), member(2), 1).into_action(),
-        redeem(partner(2), member(2), 1).into_action(),
+        redeem(partner(2), member(2), 30).into_action(),
         enroll(member(3)),
     ]);
     commands.push(sweep(member(4)));
     let members: Vec<_> = Keys::of(&commands).members.into_iter().collect();
-    assert_eq!(members, [(member(1), 0), (member(2), 2), (member(4), 0)]);
+    let draws = |count, points| Draws {
+        count,
+        points: Points::new(points),
+    };
+    let drawn = [
+        (member(1), draws(0, 0)),
+        (member(2), draws(2, 31)),
+        (member(4), draws(0, 0)),
+    ];
+    assert_eq!(members, drawn);
+}
+
+#[test]
+fn what_is_drawn_is_counted_as_far_as_points_go() {
+    let of = |points: [i64; 2]| {
+        let redeem = |points| redeem(partner(1), member(1), points).into_action();
+        let keys = Keys::of(&batch(points.map(redeem).into()));
+        keys.members[&member(1)].points.get()
+    };
+    assert_eq!(of([i64::MAX, 1]), i64::MAX);
+    assert_eq!(of([5, -3]), 5, "an ill request draws nothing");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use coalition_ledger::agreement::{Funder, Terms};
 use coalition_ledger::command::Original;
 use coalition_ledger::ids::{LotId, Party};
+use coalition_ledger::member::Known;
 use coalition_ledger::money::Points;
 use coalition_ledger::transaction::{Decline, Kind, Transaction};
 
@@ -318,4 +319,26 @@ fn points_given_back_beside_their_debt_expire_and_leave_the_debt() {
     );
     assert_eq!(next.balance.totals.balance(), Ok(Points::new(10)));
     network.assert_audited();
+}
+
+#[test]
+fn lots_that_are_known_suffice_until_the_last_of_them_may_be_needed() {
+    let mut network = network(terms(Vec::new()));
+    for day in 0..3 {
+        network.now = after(day * DAY);
+        buy(&mut network, SHOP, "10.00");
+    }
+    let mut book = network.book(member(1));
+    let (first, last) = (network.now, book.spendable()[2]);
+    book.known = Known::Nothing;
+    assert!(!book.suffices(first, Points::ZERO));
+    book.known = Known::UpTo(last.expires_at, last.id);
+    assert!(book.suffices(first, Points::new(19)));
+    assert!(!book.suffices(first, Points::new(20)), "what expires next?");
+    let expired = book.spendable()[0].expires_at;
+    assert!(book.suffices(expired, Points::new(9)));
+    assert!(!book.suffices(expired, Points::new(10)));
+    assert!(!book.suffices(last.expires_at, Points::ZERO));
+    book.known = Known::All;
+    assert!(book.suffices(last.expires_at, Points::new(i64::MAX)));
 }

@@ -42,8 +42,9 @@ use sets::Run;
 const PREPARED_STATEMENTS: usize = 512;
 /// How long a connection waits for a lock of the file; only another program can hold one for long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages of the file that the writer keeps in memory, in KiB.
-const WRITER_CACHE_KIB: u32 = 64 * 1024;
+/// Pages of the file that the writer keeps in memory, in KiB. More would cost more than they save: a commit
+/// looks at every one of them (decision 24).
+const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// Pages of the file that each reader keeps in memory, in KiB.
 const READER_CACHE_KIB: u32 = 8 * 1024;
 /// Pages in the log at which a commit copies them to their places, should [`checkpoint`] have fallen

@@ -302,13 +302,14 @@ statements! {
         "and pending is null and held is null order by expires_us, id limit {last}) as first ",
         "union all ",
         resting_lots!();
-    /// The same: SQLite knows no lateral join, and runs the correlated `in` once per member.
+    /// The same: SQLite knows no lateral join, and runs the correlated `in` once per member. It would
+    /// prepare the text anew whenever a value is bound to a bare limit; a sum has it leave that.
     SQLITE_LIVE_LOTS(Uuid, Big) =
         "with k (k_member) as ({rows}) ",
         "select ", lot!(), " from k cross join lots on member_id = k_member and id in (",
         "select first.id from lots as first where first.member_id = k_member ",
         "and first.available > 0 and first.pending is null and first.held is null ",
-        "order by first.expires_us, first.id limit {last}) ",
+        "order by first.expires_us, first.id limit {last} + 0) ",
         "union all ",
         resting_lots!();
     DEBTS(Uuid) =

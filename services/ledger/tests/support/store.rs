@@ -89,7 +89,7 @@ impl MemoryStore {
                 .copied()
                 .filter(|original| original.member == Some(id))
                 .collect();
-            let draws = keys.members.get(&id).is_some_and(|draws| *draws > 0);
+            let draws = keys.draws(id).count > 0;
             let limit = match thrift {
                 Thrift::All => Some(usize::MAX),
                 _ if wanted.lots.contains(&id) => Some(usize::MAX),

@@ -26,10 +26,13 @@ use coalition_ledger::transaction::Transaction;
 use crate::error::StoreError;
 use crate::traits::{LotDemand, Traces, Unit};
 
-/// Lots with available points to fetch of a member whose lots are needed at all.
-const FIRST_LOTS: i64 = 32;
+/// Lots with available points to fetch at first of a member whose lots are needed at all: every row takes
+/// time.
+const FIRST_LOTS: i64 = 4;
 /// How many more for each command that spends: about what one redemption draws on.
-const LOTS_PER_DRAW: i64 = 8;
+const LOTS_PER_DRAW: i64 = 4;
+/// How many times as many are fetched where those do not suffice.
+const LOOK_FURTHER: i64 = 8;
 /// Members whose lots may run short one by one before the batch fetches everybody's.
 const SHORT_MEMBERS: usize = 4;
 
@@ -241,7 +244,7 @@ async fn fetch_lots(
     let mut in_debt = Vec::new();
     let mut members: HashMap<MemberId, MemberBook> = HashMap::with_capacity(books.len());
     for book in books {
-        let draws = keys.members.get(&book.id).copied().unwrap_or_default();
+        let draws = keys.draws(book.id).count;
         if wanted.wants_all_lots(book.id) {
             demands.push(LotDemand {
                 member: book.id,
@@ -262,18 +265,7 @@ async fn fetch_lots(
         }
         members.insert(book.id, book);
     }
-    if !demands.is_empty() {
-        for (member, lot) in unit.live_lots(&demands).await? {
-            if let Some(book) = members.get_mut(&member) {
-                book.lots.insert(lot.id, lot);
-            }
-        }
-    }
-    for demand in &demands {
-        if let Some(book) = members.get_mut(&demand.member) {
-            book.known = known(book, demand.limit);
-        }
-    }
+    fetch_live_lots(unit, keys, now, demands, &mut members).await?;
     by_id.retain(|(lot, member)| {
         members
             .get(member)
@@ -298,14 +290,43 @@ async fn fetch_lots(
     Ok(())
 }
 
-/// Which lots are known after the first `limit` with available points were fetched.
-fn known(book: &MemberBook, limit: i64) -> Known {
-    let spendable = book.spendable();
-    match spendable.last() {
-        Some(last) if i64::try_from(spendable.len()).is_ok_and(|count| count >= limit) => {
-            Known::UpTo(last.expires_at, last.id)
+/// Fetches live lots, and more of those members for whom they do not suffice.
+async fn fetch_live_lots(
+    unit: &mut dyn Unit,
+    keys: &Keys,
+    now: Timestamp,
+    mut demands: Vec<LotDemand>,
+    members: &mut HashMap<MemberId, MemberBook>,
+) -> Result<(), StoreError> {
+    while !demands.is_empty() {
+        for (member, lot) in unit.live_lots(&demands).await? {
+            if let Some(book) = members.get_mut(&member) {
+                book.lots.insert(lot.id, lot);
+            }
         }
-        _ => Known::All,
+        demands.retain_mut(|demand| {
+            let Some(book) = members.get_mut(&demand.member) else {
+                return false;
+            };
+            book.known = known(book, demand.limit);
+            demand.limit = demand.limit.saturating_mul(LOOK_FURTHER);
+            !book.suffices(now, keys.draws(demand.member).points)
+        });
+    }
+    Ok(())
+}
+
+/// Which lots are known after a demand for live lots with this limit.
+fn known(book: &MemberBook, limit: i64) -> Known {
+    let limited = book.spendable().into_iter();
+    // Those with pending or held points come whatever the limit.
+    let mut limited = limited.filter(|lot| lot.pending.is_zero() && lot.held.is_zero());
+    let last = usize::try_from(limit)
+        .ok()
+        .and_then(|limit| limit.checked_sub(1));
+    match last.and_then(|last| limited.nth(last)) {
+        Some(last) => Known::UpTo(last.expires_at, last.id),
+        None => Known::All,
     }
 }
 
@@ -346,4 +367,92 @@ async fn fetch_positions(
         .extend(wanted.iter().map(|key| (*key, Position::default())));
     snapshot.positions.extend(unit.positions(&wanted).await?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use coalition_ledger::command::Draws;
+    use coalition_ledger::ids::AgreementId;
+    use coalition_ledger::member::Lot;
+    use coalition_ledger::money::Points;
+    use coalition_ledger::time::MICROS_PER_DAY;
+
+    use super::*;
+    use crate::session::mint;
+    use crate::testing::{Parts as _, START, TestDb, for_each_engine};
+    use crate::traits::WindowLock;
+
+    fn day(days: i64) -> Timestamp {
+        START.saturating_add_micros(days * MICROS_PER_DAY)
+    }
+
+    /// A lot of ten points that expires on a day.
+    fn ten_points(expires_on: i64) -> Lot {
+        let ten = Points::new(10);
+        Lot {
+            id: LotId::from_uuid(mint(START)),
+            issuer: Party::Operator,
+            agreement: AgreementId::from_uuid(mint(START)),
+            earned_at: START,
+            pending_until: START,
+            expires_at: day(expires_on),
+            points: ten,
+            pending: Points::ZERO,
+            available: ten,
+            held: Points::ZERO,
+            expired: Points::ZERO,
+        }
+    }
+
+    /// How many lots are fetched for a member who spends so many points at once on a day, and what is
+    /// known then. There are a lot for each of thirty days, one of which two expire on, and one with
+    /// held points after all of them.
+    async fn fetched(db: &TestDb, now: Timestamp, points: i64) -> (usize, Known) {
+        let mut book = MemberBook::new(MemberId::from_uuid(mint(START)));
+        book.totals.held = Points::new(1);
+        let id = book.id;
+        let mut lots: Vec<Lot> = (1..=30).map(ten_points).collect();
+        lots.push(ten_points(3));
+        let mut held = ten_points(99);
+        held.held = Points::new(1);
+        lots.push(held);
+        let (mut unit, _) = db.store.begin(WindowLock::Shared).await.expect("begins");
+        let members = [book.clone()];
+        unit.insert_members(&members, START).await.expect("enrols");
+        let rows: Vec<_> = lots.iter().map(|lot| (id, *lot)).collect();
+        unit.insert_lots(&rows).await.expect("inserts");
+        let mut keys = Keys::default();
+        let draws = Draws {
+            count: 1,
+            points: Points::new(points),
+        };
+        keys.members = BTreeMap::from([(id, draws)]);
+        let limit = FIRST_LOTS + LOTS_PER_DRAW;
+        let demands = vec![LotDemand { member: id, limit }];
+        let mut books = HashMap::from([(id, book)]);
+        let fetching = fetch_live_lots(unit.as_mut(), &keys, now, demands, &mut books);
+        fetching.await.expect("fetches");
+        unit.rollback().await.expect("rolls back");
+        (books[&id].lots.len(), books[&id].known)
+    }
+
+    #[tokio::test]
+    async fn as_many_lots_are_fetched_as_suffice() {
+        for_each_engine(async |db| {
+            // Eight, the last of which expires on the seventh day; and the held one.
+            let few = fetched(&db, START, 69).await;
+            assert!(matches!((few.0, few.1), (9, Known::UpTo(at, _)) if at == day(7)));
+            // The seven before might be all, but of the seventh day there may be more.
+            let all = (32, Known::All);
+            assert_eq!(fetched(&db, START, 70).await, all);
+            assert_eq!(fetched(&db, START, i64::MAX).await, all);
+            // What has expired by then cannot be spent.
+            assert_eq!(fetched(&db, day(3), 29).await.0, 9);
+            assert_eq!(fetched(&db, day(3), 30).await, all);
+            assert_eq!(fetched(&db, day(8), 0).await, all);
+        })
+        .await;
+    }
 }

@@ -74,6 +74,7 @@ on_both_engines! {
     posting:
         a_limit_shrinks_command_by_command
         a_balance_shrinks_command_by_command
+        points_of_many_lots_are_spent
         lots_that_are_wrong_are_named_and_nothing_is_told_twice;
     writing:
         all_that_a_batch_changes_is_written

@@ -154,6 +154,31 @@ pub(crate) async fn a_balance_shrinks_command_by_command(db: &TestDb) {
     assert_eq!(fetched(db, member).await.totals.available, points(0));
 }
 
+/// However many lots a redemption takes, and whatever it leaves.
+pub(crate) async fn points_of_many_lots_are_spent(db: &TestDb) {
+    let shop = trading(db, "shop", None).await;
+    let poster = poster(db);
+    let member = enroll(&poster).await;
+    let earns = (0..200).map(|_| earn(shop, member, 1)).collect();
+    let earned = outcomes(&poster, earns).await;
+    assert_eq!(earned.last(), Some(&(None, 200)));
+
+    for (points, left) in [(1, 199), (7, 192), (90, 102), (63, 39), (38, 1)] {
+        let spent = outcomes(&poster, vec![redeem(shop, member, points)]).await;
+        assert_eq!(spent, [(None, left)], "after {points}");
+    }
+    let more = [2, 1].map(|points| redeem(shop, member, points));
+    let spent = outcomes(&poster, more.to_vec()).await;
+    let short = Some(Decline::InsufficientPoints);
+    assert_eq!(spent, [(short, 1), (None, 0)]);
+
+    poster.shut_down().await;
+    let book = fetched(db, member).await;
+    assert_eq!((book.totals.available, book.next_expiry), (points(0), None));
+    let told = verified(db).await;
+    assert_eq!(told.places, Vec::<String>::new());
+}
+
 /// All that is told of a verification.
 #[derive(Default)]
 struct Told {

@@ -1,4 +1,4 @@
-//! `coalition bench anatomy`: where the time of a durable earn goes.
+//! `coalition bench anatomy`: where the time of a durable earn goes, or of a redemption.
 //!
 //! Two questions of one run. How a batch spends its time: the node tells of each ([`super::slow`]).
 //! And whose the cores are meanwhile: what the system has counted for each process ([`super::cores`]),
@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::bars::{Engine, shown};
 use super::cores::{Cores, Spent};
-use super::furnish::Empty;
+use super::furnish::{Empty, FUNDERS};
 use super::ground::{Ground, on_each};
-use super::load::{Caller, Measured, closed_loop};
+use super::load::{Measured, all_of, closed_loop};
 use super::machine::Machine;
 use super::process::{Node, Setup};
 use super::screen;
@@ -31,11 +31,38 @@ const EXAMPLES: &str = "\
 Examples:
   coalition bench anatomy                        ten seconds on each engine
   coalition bench anatomy --engine sqlite --in-flight 512
+  coalition bench anatomy --of redemptions       of three lots of three issuers each
   coalition bench anatomy --json
 
 The first table says how batches spend their time, one after the other: \"between\" is what is left
 of the time, in which the posting of this node waited for calls. The second says whose the cores
 were: what is left is idle, or waited for the disk.";
+
+/// What is taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Calls {
+    /// Earns, here and there.
+    Earns,
+    /// Redemptions of three lots of three issuers, by each member in turn.
+    Redemptions,
+}
+
+impl Calls {
+    const fn one(self) -> &'static str {
+        match self {
+            Self::Earns => "an earn",
+            Self::Redemptions => "a redemption",
+        }
+    }
+
+    const fn many(self) -> &'static str {
+        match self {
+            Self::Earns => "earns",
+            Self::Redemptions => "redemptions",
+        }
+    }
+}
 
 /// How long, how much, and where.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,10 +71,18 @@ pub struct Args {
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
+    /// What is taken apart
+    #[arg(
+        long,
+        value_name = "earns|redemptions",
+        hide_possible_values = true,
+        default_value = "earns"
+    )]
+    pub of: Calls,
     /// Measure on this engine only; may be given more than once
     #[arg(long, value_name = "sqlite|postgres", hide_possible_values = true)]
     pub engine: Vec<Engine>,
-    /// How long it is measured
+    /// How long it is measured; redemptions, as many as earns come to in this time
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
     /// Calls at once
@@ -71,15 +106,16 @@ fn in_flight(text: &str) -> Result<usize, String> {
 #[derive(Serialize)]
 struct Report {
     machine: Machine,
+    of: Calls,
     in_flight: usize,
     engines: Vec<Anatomy>,
 }
 
-/// What an earn is made of on one engine.
+/// What a call is made of on one engine.
 #[derive(Serialize)]
 struct Anatomy {
     engine: Engine,
-    earns_per_s: f64,
+    calls_per_s: f64,
     empty_calls_per_s: f64,
     batches: usize,
     commands_per_batch: f64,
@@ -93,7 +129,7 @@ struct Step {
     #[serde(rename = "step")]
     name: &'static str,
     us_per_batch: f64,
-    us_per_earn: f64,
+    us_per_call: f64,
     percent_of_time: f64,
 }
 
@@ -101,7 +137,7 @@ struct Step {
 #[derive(Serialize)]
 struct Share {
     who: &'static str,
-    core_us_per_earn: f64,
+    core_us_per_call: f64,
     percent_of_cores: f64,
     core_us_per_empty_call: f64,
 }
@@ -118,6 +154,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     let (engines, ended) = measured.await?;
     let report = Report {
         machine: Machine::this(args.seconds, args.members as usize),
+        of: args.of,
         in_flight: args.in_flight,
         engines,
     };
@@ -140,16 +177,30 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         ..stock.setup.clone()
     };
     let node = Node::start(&setup).await?;
-    let earns = stock
-        .town
-        .through(&node.client(args.in_flight)?)
-        .earns(PARTNERS, args.members as usize)?;
+    let town = stock.town.through(&node.client(args.in_flight)?);
     let empty = Empty(node.client(args.in_flight)?);
     ground.now(format!("{engine}: empty calls"));
-    let (empty, empty_cores) = watched(&node, &empty, args.in_flight, measured / 2).await?;
-    ground.now(format!("{engine}: earns"));
-    let began = SystemClock.now().micros();
-    let (earn, cores) = watched(&node, &earns, args.in_flight, measured).await?;
+    let (empty, empty_cores) =
+        watched(&node, closed_loop(&empty, args.in_flight, measured / 2)).await?;
+    let what = args.of.many();
+    let began;
+    let (calls, cores) = match args.of {
+        Calls::Earns => {
+            let earns = town.earns(PARTNERS, args.members as usize)?;
+            ground.now(format!("{engine}: {what}"));
+            began = SystemClock.now().micros();
+            watched(&node, closed_loop(&earns, args.in_flight, measured)).await?
+        }
+        Calls::Redemptions => {
+            ground.now(format!("{engine}: earns to redeem"));
+            let earned = closed_loop(&town.joint_earns()?, args.in_flight, measured).await?;
+            town.check_redemption(FUNDERS).await?;
+            ground.now(format!("{engine}: {what}"));
+            let count = usize::try_from(earned.calls)?;
+            began = SystemClock.now().micros();
+            watched(&node, all_of(&town.redemptions()?, args.in_flight, count)).await?
+        }
+    };
     let batches = node.slow_batches();
     node.stop().await?;
     let batches: Vec<SlowBatch> = batches
@@ -158,27 +209,25 @@ async fn measure(ground: &Ground, engine: Engine, args: &Args) -> anyhow::Result
         .collect();
     Ok(Anatomy {
         engine,
-        earns_per_s: earn.rate(),
+        calls_per_s: calls.rate(),
         empty_calls_per_s: empty.rate(),
         batches: batches.len(),
         commands_per_batch: per(
             batches.iter().map(|batch| batch.commands).sum(),
             batches.len() as u64,
         ),
-        steps: steps(&batches, earn.made, cores.wall()),
-        cores: shares(&cores, earn.made, &empty_cores, empty.made),
+        steps: steps(&batches, calls.made, cores.wall()),
+        cores: shares(&cores, calls.made, &empty_cores, empty.made),
     })
 }
 
-/// Calls, and whose the cores were meanwhile, warm-up included.
+/// What load came to, and whose the cores were meanwhile, its warm-up included.
 async fn watched(
     node: &Node,
-    caller: &impl Caller,
-    in_flight: usize,
-    measured: Duration,
+    load: impl Future<Output = anyhow::Result<Measured>>,
 ) -> anyhow::Result<(Measured, Spent)> {
     let before = Cores::now(node.id()?)?;
-    let calls = closed_loop(caller, in_flight, measured).await?;
+    let calls = load.await?;
     Ok((calls, before.spent_until(&Cores::now(node.id()?)?)))
 }
 
@@ -187,12 +236,12 @@ fn per(of: u64, to: u64) -> f64 {
     super::stock::ratio(of, to)
 }
 
-fn steps(batches: &[SlowBatch], earns: u64, wall: Duration) -> Vec<Step> {
+fn steps(batches: &[SlowBatch], calls: u64, wall: Duration) -> Vec<Step> {
     let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
     let step = |name, spent: u64| Step {
         name,
         us_per_batch: per(spent, batches.len() as u64),
-        us_per_earn: per(spent, earns),
+        us_per_call: per(spent, calls),
         percent_of_time: per(spent.saturating_mul(100), wall),
     };
     let mut steps: Vec<Step> = Vec::new();
@@ -210,15 +259,15 @@ fn steps(batches: &[SlowBatch], earns: u64, wall: Duration) -> Vec<Step> {
     steps
 }
 
-fn shares(earn: &Spent, earns: u64, empty: &Spent, calls: u64) -> Vec<Share> {
-    earn.by_whom()
+fn shares(load: &Spent, calls: u64, empty: &Spent, empty_calls: u64) -> Vec<Share> {
+    load.by_whom()
         .into_iter()
         .zip(empty.by_whom())
         .map(|((who, spent), (_, spent_on_empty))| Share {
             who,
-            core_us_per_earn: per(spent, earns),
-            percent_of_cores: per(spent.saturating_mul(100), earn.all()),
-            core_us_per_empty_call: per(spent_on_empty, calls),
+            core_us_per_call: per(spent, calls),
+            percent_of_cores: per(spent.saturating_mul(100), load.all()),
+            core_us_per_empty_call: per(spent_on_empty, empty_calls),
         })
         .collect()
 }
@@ -230,40 +279,43 @@ fn shown_on_screen(report: &Report) -> String {
         }
         table
     };
+    let (one, many) = (report.of.one(), report.of.many());
     let mut text = Vec::new();
     for anatomy in &report.engines {
         text.push(format!(
-            "{}: {:.0} earns a second, {:.0} empty calls a second (a ratio of {:.2}); {} in flight; \
-             {} batches of {:.0} earns",
+            "{}: {:.0} {many} a second, {:.0} empty calls a second (a ratio of {:.2}); {} in \
+             flight; {} batches of {:.0} {many}",
             anatomy.engine,
-            anatomy.earns_per_s,
+            anatomy.calls_per_s,
             anatomy.empty_calls_per_s,
-            anatomy.earns_per_s / anatomy.empty_calls_per_s.max(f64::EPSILON),
+            anatomy.calls_per_s / anatomy.empty_calls_per_s.max(f64::EPSILON),
             report.in_flight,
             anatomy.batches,
             anatomy.commands_per_batch,
         ));
+        let us_per_call = format!("µs {one}");
         let mut steps =
-            screen::table(["step of a batch", "µs a batch", "µs an earn", "of the time"]);
+            screen::table(["step of a batch", "µs a batch", &us_per_call, "of the time"]);
         for step in &anatomy.steps {
             steps.add_row([
                 step.name.to_owned(),
                 shown(step.us_per_batch),
-                shown(step.us_per_earn),
+                shown(step.us_per_call),
                 format!("{:.0} %", step.percent_of_time),
             ]);
         }
         text.push(right(steps, 1).to_string());
+        let core_us_per_call = format!("core-µs {one}");
         let mut cores = screen::table([
             "whose the cores were",
-            "core-µs an earn",
+            &core_us_per_call,
             "of the cores",
             "core-µs an empty call",
         ]);
         for share in &anatomy.cores {
             cores.add_row([
                 share.who.to_owned(),
-                shown(share.core_us_per_earn),
+                shown(share.core_us_per_call),
                 format!("{:.0} %", share.percent_of_cores),
                 shown(share.core_us_per_empty_call),
             ]);
@@ -294,7 +346,7 @@ mod tests {
         let steps = steps(&batches, 100, Duration::from_millis(20));
         let of = |name| {
             let step = steps.iter().find(|step| step.name == name).unwrap();
-            (step.us_per_batch, step.us_per_earn, step.percent_of_time)
+            (step.us_per_batch, step.us_per_call, step.percent_of_time)
         };
         assert_eq!(of("write"), (3_000.0, 60.0, 30.0));
         assert_eq!(of("commit"), (2_000.0, 40.0, 20.0));
