@@ -242,7 +242,8 @@ pub struct Draws {
 }
 
 impl Draws {
-    fn add(&mut self, points: Points) {
+    /// Counts a command more, which draws so many points.
+    pub fn add(&mut self, points: Points) {
         self.count = self.count.saturating_add(1);
         let points = points.max(Points::ZERO);
         self.points = self.points.plus(points).unwrap_or(Points::new(i64::MAX));

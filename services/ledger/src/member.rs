@@ -266,7 +266,8 @@ impl MemberBook {
     }
 
     /// Whether the lots that were fetched surely suffice at `now`: to post what is due, to spend so many
-    /// points of the rest, and to say what expires next of what is left then.
+    /// points of the rest, and to say what expires next of what is left then. More points than are
+    /// available are not spent.
     #[must_use]
     pub fn suffices(&self, now: Timestamp, points: Points) -> bool {
         let last = match self.known {
@@ -274,12 +275,14 @@ impl MemberBook {
             Known::UpTo(last, _) => last,
             Known::All => return true,
         };
+        let spent = Some(points).filter(|points| *points <= self.totals.available);
         // Of the lots that expire at the very last instant there may be more.
         let sure = self.lots.values().filter(|lot| {
             let at = lot.expires_at;
             lot.available.is_positive() && now < at && at < last
         });
-        Points::sum(sure.map(|lot| lot.available)).is_ok_and(|sure| sure > points)
+        Points::sum(sure.map(|lot| lot.available))
+            .is_ok_and(|sure| sure > spent.unwrap_or_default())
     }
 
     /// What the member owes `issuer`.

@@ -335,6 +335,8 @@ fn lots_that_are_known_suffice_until_the_last_of_them_may_be_needed() {
     book.known = Known::UpTo(last.expires_at, last.id);
     assert!(book.suffices(first, Points::new(19)));
     assert!(!book.suffices(first, Points::new(20)), "what expires next?");
+    assert!(!book.suffices(first, Points::new(30)));
+    assert!(book.suffices(first, Points::new(31)), "will be declined");
     let expired = book.spendable()[0].expires_at;
     assert!(book.suffices(expired, Points::new(9)));
     assert!(!book.suffices(expired, Points::new(10)));

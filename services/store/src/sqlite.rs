@@ -42,8 +42,8 @@ use sets::Run;
 const PREPARED_STATEMENTS: usize = 512;
 /// How long a connection waits for a lock of the file; only another program can hold one for long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages of the file that the writer keeps in memory, in KiB. More would cost more than they save: a commit
-/// looks at every one of them (decision 24).
+/// Pages of the file that the writer keeps in memory, in KiB. More would cost more than they save: most
+/// commits look at every one of them (decision 24).
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// Pages of the file that each reader keeps in memory, in KiB.
 const READER_CACHE_KIB: u32 = 8 * 1024;

@@ -14,11 +14,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use coalition_ledger::Timestamp;
-use coalition_ledger::command::{CheckKey, Command, Keys, RequestKey};
+use coalition_ledger::command::{CheckKey, Command, Draws, Keys, RequestKey};
 use coalition_ledger::decision::Shortage;
 use coalition_ledger::ids::{LotId, MemberId, Party, TransactionId};
 use coalition_ledger::member::{Known, MemberBook};
-use coalition_ledger::money::Currency;
+use coalition_ledger::money::{Currency, Points};
 use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::snapshot::{CheckRecord, Position, RequestRecord, Snapshot, Subject};
 use coalition_ledger::transaction::Transaction;
@@ -228,44 +228,40 @@ async fn fetch_lots(
     books: Vec<MemberBook>,
     snapshot: &mut Snapshot,
 ) -> Result<(), StoreError> {
-    let mut touched: HashSet<MemberId> = HashSet::new();
+    let mut touched: HashMap<MemberId, Draws> = HashMap::new();
     let mut by_id: BTreeSet<(LotId, MemberId)> = BTreeSet::new();
     for id in originals {
         let Some(found) = snapshot.transactions.get(id) else {
             continue;
         };
         let Some(member) = found.member else { continue };
-        touched.insert(member);
-        let lots = found.issued().into_iter().chain(found.spent());
+        let draws = touched.entry(member).or_insert_with(|| keys.draws(member));
+        let (issued, spent) = (found.issued(), found.spent());
+        if !issued.is_empty() {
+            // They may be taken back.
+            draws.add(found.points);
+        }
+        let lots = issued.into_iter().chain(spent);
         by_id.extend(lots.map(|slice| (slice.lot.id, member)));
     }
 
-    let mut demands = Vec::new();
+    let mut looks = Vec::new();
     let mut in_debt = Vec::new();
     let mut members: HashMap<MemberId, MemberBook> = HashMap::with_capacity(books.len());
     for book in books {
-        let draws = keys.draws(book.id).count;
+        let original = touched.get(&book.id);
+        let draws = original.copied().unwrap_or_else(|| keys.draws(book.id));
         if wanted.wants_all_lots(book.id) {
-            demands.push(LotDemand {
-                member: book.id,
-                limit: i64::MAX,
-            });
-        } else if draws > 0 || book.is_due(now) || touched.contains(&book.id) {
-            let draws = i64::try_from(draws).unwrap_or(i64::MAX);
-            let limit = draws
-                .saturating_mul(LOTS_PER_DRAW)
-                .saturating_add(FIRST_LOTS);
-            demands.push(LotDemand {
-                member: book.id,
-                limit,
-            });
+            looks.push(Look::at_all(book.id));
+        } else if draws.count > 0 || book.is_due(now) || original.is_some() {
+            looks.push(Look::at_few(book.id, draws));
         }
         if !book.totals.debt.is_zero() {
             in_debt.push(book.id);
         }
         members.insert(book.id, book);
     }
-    fetch_live_lots(unit, keys, now, demands, &mut members).await?;
+    fetch_live_lots(unit, now, looks, &mut members).await?;
     by_id.retain(|(lot, member)| {
         members
             .get(member)
@@ -290,41 +286,69 @@ async fn fetch_lots(
     Ok(())
 }
 
+/// A look at a member's live lots.
+struct Look {
+    demand: LotDemand,
+    /// The points that they must suffice for.
+    points: Points,
+}
+
+impl Look {
+    fn at_few(member: MemberId, draws: Draws) -> Self {
+        let count = i64::try_from(draws.count).unwrap_or(i64::MAX);
+        let limit = count.saturating_mul(LOTS_PER_DRAW);
+        let limit = limit.saturating_add(FIRST_LOTS);
+        let demand = LotDemand { member, limit };
+        let points = draws.points;
+        Self { demand, points }
+    }
+
+    fn at_all(member: MemberId) -> Self {
+        let limit = i64::MAX;
+        let demand = LotDemand { member, limit };
+        let points = Points::ZERO;
+        Self { demand, points }
+    }
+}
+
 /// Fetches live lots, and more of those members for whom they do not suffice.
 async fn fetch_live_lots(
     unit: &mut dyn Unit,
-    keys: &Keys,
     now: Timestamp,
-    mut demands: Vec<LotDemand>,
+    mut looks: Vec<Look>,
     members: &mut HashMap<MemberId, MemberBook>,
 ) -> Result<(), StoreError> {
-    while !demands.is_empty() {
+    while !looks.is_empty() {
+        let demands: Vec<LotDemand> = looks.iter().map(|look| look.demand).collect();
         for (member, lot) in unit.live_lots(&demands).await? {
             if let Some(book) = members.get_mut(&member) {
                 book.lots.insert(lot.id, lot);
             }
         }
-        demands.retain_mut(|demand| {
-            let Some(book) = members.get_mut(&demand.member) else {
-                return false;
-            };
-            book.known = known(book, demand.limit);
-            demand.limit = demand.limit.saturating_mul(LOOK_FURTHER);
-            !book.suffices(now, keys.draws(demand.member).points)
+        looks.retain(|look| {
+            let book = members.get_mut(&look.demand.member);
+            book.is_some_and(|book| {
+                book.known = known(book, look.demand.limit);
+                !book.suffices(now, look.points)
+            })
         });
+        // One limit for all of them: each takes a query.
+        let largest = looks.iter().map(|look| look.demand.limit).max();
+        let further = largest.unwrap_or_default().saturating_mul(LOOK_FURTHER);
+        for look in &mut looks {
+            look.demand.limit = further;
+        }
     }
     Ok(())
 }
 
-/// Which lots are known after a demand for live lots with this limit.
+/// Which lots are known after a demand for live lots with this limit, which is not zero.
 fn known(book: &MemberBook, limit: i64) -> Known {
     let limited = book.spendable().into_iter();
     // Those with pending or held points come whatever the limit.
     let mut limited = limited.filter(|lot| lot.pending.is_zero() && lot.held.is_zero());
-    let last = usize::try_from(limit)
-        .ok()
-        .and_then(|limit| limit.checked_sub(1));
-    match last.and_then(|last| limited.nth(last)) {
+    let before_last = usize::try_from(limit.saturating_sub(1)).unwrap_or(usize::MAX);
+    match limited.nth(before_last) {
         Some(last) => Known::UpTo(last.expires_at, last.id),
         None => Known::All,
     }
@@ -371,12 +395,8 @@ async fn fetch_positions(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use coalition_ledger::command::Draws;
     use coalition_ledger::ids::AgreementId;
     use coalition_ledger::member::Lot;
-    use coalition_ledger::money::Points;
     use coalition_ledger::time::MICROS_PER_DAY;
 
     use super::*;
@@ -406,16 +426,17 @@ mod tests {
         }
     }
 
-    /// How many lots are fetched for a member who spends so many points at once on a day, and what is
-    /// known then. There are a lot for each of thirty days, one of which two expire on, and one with
-    /// held points after all of them.
-    async fn fetched(db: &TestDb, now: Timestamp, points: i64) -> (usize, Known) {
+    /// The book of a member after a look at the lots, on a day, for a redemption of so many points.
+    /// There is a lot for each of a hundred days, on the third of which two expire, and one with held
+    /// points after all of them.
+    async fn looked_at(db: &TestDb, now: Timestamp, points: i64) -> MemberBook {
         let mut book = MemberBook::new(MemberId::from_uuid(mint(START)));
+        book.totals.available = Points::new(1_020);
         book.totals.held = Points::new(1);
         let id = book.id;
-        let mut lots: Vec<Lot> = (1..=30).map(ten_points).collect();
+        let mut lots: Vec<Lot> = (1..=100).map(ten_points).collect();
         lots.push(ten_points(3));
-        let mut held = ten_points(99);
+        let mut held = ten_points(999);
         held.held = Points::new(1);
         lots.push(held);
         let (mut unit, _) = db.store.begin(WindowLock::Shared).await.expect("begins");
@@ -423,35 +444,43 @@ mod tests {
         unit.insert_members(&members, START).await.expect("enrols");
         let rows: Vec<_> = lots.iter().map(|lot| (id, *lot)).collect();
         unit.insert_lots(&rows).await.expect("inserts");
-        let mut keys = Keys::default();
-        let draws = Draws {
-            count: 1,
-            points: Points::new(points),
-        };
-        keys.members = BTreeMap::from([(id, draws)]);
-        let limit = FIRST_LOTS + LOTS_PER_DRAW;
-        let demands = vec![LotDemand { member: id, limit }];
+        let mut draws = Draws::default();
+        draws.add(Points::new(points));
         let mut books = HashMap::from([(id, book)]);
-        let fetching = fetch_live_lots(unit.as_mut(), &keys, now, demands, &mut books);
+        let looks = vec![Look::at_few(id, draws)];
+        let fetching = fetch_live_lots(unit.as_mut(), now, looks, &mut books);
         fetching.await.expect("fetches");
         unit.rollback().await.expect("rolls back");
-        (books[&id].lots.len(), books[&id].known)
+        books.remove(&id).expect("is there")
     }
 
     #[tokio::test]
     async fn as_many_lots_are_fetched_as_suffice() {
+        // Eight, the last of which expires on the seventh day, then sixty-four; and the held one.
+        let (few, more, all) = ((9, Some(day(7))), (65, Some(day(63))), (102, None));
         for_each_engine(async |db| {
-            // Eight, the last of which expires on the seventh day; and the held one.
-            let few = fetched(&db, START, 69).await;
-            assert!(matches!((few.0, few.1), (9, Known::UpTo(at, _)) if at == day(7)));
-            // The seven before might be all, but of the seventh day there may be more.
-            let all = (32, Known::All);
-            assert_eq!(fetched(&db, START, 70).await, all);
-            assert_eq!(fetched(&db, START, i64::MAX).await, all);
-            // What has expired by then cannot be spent.
-            assert_eq!(fetched(&db, day(3), 29).await.0, 9);
-            assert_eq!(fetched(&db, day(3), 30).await, all);
-            assert_eq!(fetched(&db, day(8), 0).await, all);
+            let known = async |now, points| {
+                let book = looked_at(&db, now, points).await;
+                let known = match book.known {
+                    Known::UpTo(last, _) => Some(last),
+                    Known::All => None,
+                    Known::Nothing => panic!("looked at nothing"),
+                };
+                (book.lots.len(), known)
+            };
+            // The seven before the last suffice; or just so, but what expires next then?
+            assert_eq!(known(START, 69).await, few);
+            assert_eq!(known(START, 70).await, more);
+            assert_eq!(known(START, 629).await, more);
+            assert_eq!(known(START, 630).await, all);
+            assert_eq!(known(START, 1_020).await, all);
+            // That will be declined.
+            assert_eq!(known(START, 1_021).await, few);
+            assert_eq!(known(START, i64::MAX).await, few);
+            // What has expired by then cannot be spent, and must be known.
+            assert_eq!(known(day(3), 29).await, few);
+            assert_eq!(known(day(3), 30).await, more);
+            assert_eq!(known(day(8), 0).await, more);
         })
         .await;
     }

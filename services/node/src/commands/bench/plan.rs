@@ -264,7 +264,7 @@ impl<'a> Bench<'a> {
             clippy::cast_sign_loss,
             reason = "a rate is positive and far below 2^32"
         )]
-        let count = (earn.rate() * part.as_secs_f64() * 0.7) as usize;
+        let count = (earn.rate() * part.as_secs_f64() * 0.9) as usize;
         all_of(&town.joint_earns()?, IN_FLIGHT, count * ROUNDS as usize).await?;
         town.check_redemption(FUNDERS).await?;
         let earns = town.earns(PARTNERS, town.members())?;
