@@ -366,6 +366,7 @@ impl<S: Session> FaultySession<S> {
 
 impl<S: Session> Session for FaultySession<S> {
     const LIVE_LOTS: &'static Statement = S::LIVE_LOTS;
+    const FIRST_LOTS: i64 = S::FIRST_LOTS;
     const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> = S::UPDATE_MEMBERS_NOT_DUE;
 
     async fn fetch<T: Send>(

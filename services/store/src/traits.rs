@@ -83,6 +83,8 @@ impl Traces {
 pub trait Unit: Send {
     // Fetching for a batch.
 
+    /// How many lots with available points to ask for at first of a member whose lots are needed at all.
+    fn first_lots(&self) -> i64;
     /// The rulebook, as of this unit.
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError>;
     /// Requests that were seen before.

@@ -180,6 +180,10 @@ pub(crate) fn not_set_up() -> StoreError {
 
 #[async_trait]
 impl<S: Session> Unit for Work<S> {
+    fn first_lots(&self) -> i64 {
+        S::FIRST_LOTS
+    }
+
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError> {
         read_rulebook(&mut self.session).await
     }
