@@ -275,14 +275,14 @@ impl MemberBook {
             Known::UpTo(last, _) => last,
             Known::All => return true,
         };
-        let spent = Some(points).filter(|points| *points <= self.totals.available);
+        let is_declined = points > self.totals.available;
+        let spent = if is_declined { Points::ZERO } else { points };
         // Of the lots that expire at the very last instant there may be more.
         let sure = self.lots.values().filter(|lot| {
             let at = lot.expires_at;
             lot.available.is_positive() && now < at && at < last
         });
-        Points::sum(sure.map(|lot| lot.available))
-            .is_ok_and(|sure| sure > spent.unwrap_or_default())
+        Points::sum(sure.map(|lot| lot.available)).is_ok_and(|sure| sure > spent)
     }
 
     /// What the member owes `issuer`.
