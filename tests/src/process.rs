@@ -10,13 +10,16 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// Longest that a process may take to be ready.
 const READY_MAX: Duration = Duration::from_mins(1);
+
+/// Lines of a process's log that a test that fails shows.
+const TROUBLES_SHOWN: usize = 20;
 
 /// Longest that a process that was told to stop may take: what the binary promises, and a margin for
 /// a busy machine.
@@ -172,17 +175,12 @@ impl Coalition {
     ///
     /// How it ended instead.
     pub async fn start(mut self) -> Result<Serving, Run> {
+        let log = Log::new();
         let mut child = self
             .command
+            .stderr(log.writer())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.said));
-        let mut stderr = child.stderr.take().expect("its standard error is piped");
-        let log = tokio::spawn(async move {
-            let mut log = Vec::new();
-            // What can be read before the end is all there is to show.
-            let _ = stderr.read_to_end(&mut log).await;
-            log
-        });
         let mut stdout = BufReader::new(child.stdout.take().expect("its standard output is piped"));
         let mut line = String::new();
         let read = timeout(READY_MAX, stdout.read_line(&mut line)).await;
@@ -199,7 +197,7 @@ impl Coalition {
         let output = Output {
             status: child.wait().await.expect("it has ended"),
             stdout: line.into_bytes(),
-            stderr: log.await.expect("reading does not panic"),
+            stderr: log.read(),
         };
         Err(Run::of(self.said, &output))
     }
@@ -262,7 +260,47 @@ pub struct Serving {
     pub endpoint: String,
     said: String,
     child: Child,
-    log: JoinHandle<Vec<u8>>,
+    log: Log,
+}
+
+/// What a process says on its standard error: in a file, so that it is there however the process ends.
+#[derive(Debug)]
+struct Log(NamedTempFile);
+
+impl Log {
+    fn new() -> Self {
+        Self(NamedTempFile::new().expect("a temporary file"))
+    }
+
+    fn writer(&self) -> std::fs::File {
+        self.0.reopen().expect("it has just been made")
+    }
+
+    fn read(&self) -> Vec<u8> {
+        // Also where a test fails already, and must not fail twice.
+        std::fs::read(self.0.path()).unwrap_or_default()
+    }
+
+    /// The last of its warnings and errors.
+    fn troubles(&self) -> String {
+        let log = self.read();
+        let log = String::from_utf8_lossy(&log);
+        let levels = ["WARN", "ERROR", "panicked"];
+        let of_note = |line: &&str| levels.iter().any(|level| line.contains(level));
+        let troubles: Vec<&str> = log.lines().filter(of_note).collect();
+        let last = troubles.len().saturating_sub(TROUBLES_SHOWN);
+        troubles[last..].join("\n")
+    }
+}
+
+/// What went wrong inside is what a test that fails wants to know of.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let troubles = std::thread::panicking().then(|| self.log.troubles());
+        if let Some(troubles) = troubles.filter(|troubles| !troubles.is_empty()) {
+            eprintln!("{} ({}) logged:\n{troubles}", self.said, self.endpoint);
+        }
+    }
 }
 
 impl Serving {
@@ -293,8 +331,7 @@ impl Serving {
         kill_process(pid.expect("it is still running"), Signal::TERM).expect("it is ours");
         let ended = timeout(STOP_MAX, self.child.wait()).await;
         let ended = ended.unwrap_or_else(|_| panic!("{} does not stop", self.said));
-        let log = self.log.await.expect("reading does not panic");
-        let log = String::from_utf8_lossy(&log).into_owned();
+        let log = String::from_utf8_lossy(&self.log.read()).into_owned();
         (ended.expect("its end can be seen"), told.elapsed(), log)
     }
 }
