@@ -11,6 +11,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
 use crate::codec::Rows;
@@ -60,7 +61,10 @@ pub struct Fault {
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
-#[derive(Debug, Default)]
+/// What happens before a batch is written.
+type BeforeWrites = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+#[derive(Default)]
 struct Plan {
     armed: Option<(usize, Fault)>,
     calls: Vec<String>,
@@ -68,6 +72,14 @@ struct Plan {
     file_syncs: Syncs,
     in_turns: bool,
     copying: Option<Arc<Notify>>,
+    before_writes: Option<BeforeWrites>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut plan = f.debug_struct("Plan");
+        plan.field("armed", &self.armed).finish_non_exhaustive()
+    }
 }
 
 /// How syncs of SQLite's log, or of its file, go.
@@ -113,6 +125,14 @@ impl Faults {
     /// Has whoever posts from now on take turns with the callers: those who are there first come in one batch.
     pub fn post_in_turns(&self, in_turns: bool) {
         self.plan().in_turns = in_turns;
+    }
+
+    /// From now on `happens` comes between what a batch has read and what it writes of that.
+    pub fn before_writes(
+        &self,
+        happens: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        self.plan().before_writes = Some(Arc::new(happens));
     }
 
     /// Has SQLite's log copied into the file now, however short it is.
@@ -366,7 +386,6 @@ impl<S: Session> FaultySession<S> {
 
 impl<S: Session> Session for FaultySession<S> {
     const LIVE_LOTS: &'static Statement = S::LIVE_LOTS;
-    const FIRST_LOTS: i64 = S::FIRST_LOTS;
     const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> = S::UPDATE_MEMBERS_NOT_DUE;
 
     async fn fetch<T: Send>(
@@ -413,6 +432,13 @@ impl<S: Session> Session for FaultySession<S> {
     }
 
     async fn execute_all(&mut self, writes: Vec<OnRows>) -> Result<Vec<u64>, StoreError> {
+        let happens = self
+            .faults
+            .as_ref()
+            .and_then(|faults| faults.plan().before_writes.clone());
+        if let Some(happens) = happens {
+            happens().await;
+        }
         if !S::TOGETHER {
             return execute_each(self, writes).await;
         }

@@ -18,14 +18,12 @@ use coalition_ledger::rulebook::Rulebook;
 use coalition_ledger::snapshot::{RequestRecord, Subject};
 use coalition_ledger::{Clock, Timestamp};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::caught::{Panic, commit};
 use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::poster::{PostError, Poster};
-use crate::store::{WINDOW_LOG, micros};
 use crate::traits::{Frame, Store, Unit, WindowLock};
 
 pub use coalition_ledger::failure::Objection;
@@ -152,13 +150,11 @@ impl Operations {
 
     async fn attempt<T, W: AsyncWork<T>>(&self, work: &W) -> Result<T, OperationError> {
         let (mut unit, frame) = self.store.begin(WindowLock::Exclusive).await?;
-        let since = Instant::now();
         let done = work.run(self, unit.as_mut(), &frame).await;
         let committed = match &done {
             Ok(_) => commit(unit).await,
             Err(_) => unit.rollback().await.map(|()| Durable::already()),
         };
-        tracing::debug!(target: WINDOW_LOG, held_us = micros(since.elapsed()), "free");
         match (done, committed) {
             (Ok(done), Ok(durable)) => Ok(durable.reached().await.map(|()| done)?),
             // An objection is an answer too, and what it rests on may not be on disk.

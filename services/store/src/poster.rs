@@ -4,8 +4,9 @@
 //! lets the ledger decide them in order, writes all effects in one database transaction, and
 //! answers each caller only once that is durable. There is no timer: while one batch is at work, the
 //! next gathers; and where a commit needs a while longer to be durable, the next batch does not wait
-//! for that, only the callers do. Batches of several processes meet optimistically: whoever finds that another was
-//! first runs the batch again. Where the database is a thread of this process, that task has a thread, too.
+//! for that, only the callers do. Batches of several processes meet optimistically: whoever finds that
+//! another was first runs the batch again, and after a few times has the open window alone. Where the
+//! database is a thread of this process, that task has a thread, too.
 //!
 //! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed, [`telling`] answers
 //! the callers, [`timings`] tells of slow ones.
@@ -48,13 +49,10 @@ pub const BATCH_COMMANDS: usize = 512;
 /// How long a batch takes before the log tells where the time went, unless set otherwise.
 pub const SLOW_BATCH: Duration = Duration::from_secs(1);
 /// How often a batch runs again because another writer was first.
-const ATTEMPTS: u32 = 32;
-/// How often books that look damaged are read again, in a unit of its own, before posting stops.
-const DOUBTS: u32 = 2;
-/// Attempts that follow each other at once; later ones wait a little, longer each time.
-const EAGER_ATTEMPTS: u32 = 4;
-/// The longest wait between two attempts, in milliseconds.
-const LONGEST_PAUSE_MS: u64 = 32;
+const ATTEMPTS: u32 = 8;
+/// Attempts that share the open window. Whoever loses them all, as a batch that takes long does against
+/// short ones, has the window alone from then on: nobody can be first any more.
+const SHARED_ATTEMPTS: u32 = 4;
 
 /// Why a command has no decision.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -364,27 +362,32 @@ impl Worker {
         if self.brake.is_pulled() {
             return Err(PostError::Stopped);
         }
-        let mut attempt = 0;
-        let mut doubts = 0;
+        let mut lost = 0;
+        let mut is_in_doubt = false;
         loop {
             timings.attempt();
-            let error = match self.attempt(commands, timings).await {
+            let lock = if lost >= SHARED_ATTEMPTS || is_in_doubt {
+                WindowLock::Exclusive
+            } else {
+                WindowLock::Shared
+            };
+            let error = match self.attempt(lock, commands, timings).await {
                 Ok(decided) => return Ok(decided),
                 Err(error) => error,
             };
-            attempt += 1;
             match error {
-                StoreError::Conflict if attempt < ATTEMPTS => {
-                    pause(attempt).await;
+                StoreError::Conflict if lost + 1 < ATTEMPTS => {
+                    lost += 1;
                     timings.lap(Step::Retry);
                 }
                 StoreError::Conflict | StoreError::Busy | StoreError::Unavailable(_) => {
                     return Err(PostError::Unavailable(Arc::new(error)));
                 }
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),
-                // What does not fit together may have been read on both sides of another writer.
-                StoreError::Damaged(_) if doubts < DOUBTS => {
-                    doubts += 1;
+                // What does not fit together may have been read on both sides of another writer: it is
+                // read once more where there is none.
+                StoreError::Damaged(_) if lock == WindowLock::Shared => {
+                    is_in_doubt = true;
                     timings.lap(Step::Retry);
                 }
                 StoreError::Damaged(what) => {
@@ -407,10 +410,11 @@ impl Worker {
     /// Runs a batch once. A panic on the way is a failure of this batch: posting goes on.
     async fn attempt(
         &mut self,
+        lock: WindowLock,
         commands: &[Command],
         timings: &mut Timings,
     ) -> Result<Decided, StoreError> {
-        let attempt = caught(self.attempt_or_panic(commands, timings)).await;
+        let attempt = caught(self.attempt_or_panic(lock, commands, timings)).await;
         attempt.unwrap_or_else(|panic| {
             tracing::error!(%panic, "a batch ended in a panic");
             Err(StoreError::Panicked(panic))
@@ -419,10 +423,11 @@ impl Worker {
 
     async fn attempt_or_panic(
         &mut self,
+        lock: WindowLock,
         commands: &[Command],
         timings: &mut Timings,
     ) -> Result<Decided, StoreError> {
-        let begun = self.store.begin(WindowLock::Shared).await;
+        let begun = self.store.begin(lock).await;
         timings.lap(Step::Begin);
         let (mut unit, frame) = begun?;
         let decided = self.within(unit.as_mut(), &frame, commands, timings).await;
@@ -511,13 +516,5 @@ pub(crate) async fn decide_within(
             }
             Err(shortage) => wanted.add(shortage)?,
         }
-    }
-}
-
-/// Waits before the next attempt: not at all at first, then doubling.
-async fn pause(attempt: u32) {
-    if let Some(doublings) = attempt.checked_sub(EAGER_ATTEMPTS) {
-        let pause_ms = 1_u64.checked_shl(doublings).unwrap_or(LONGEST_PAUSE_MS);
-        tokio::time::sleep(Duration::from_millis(pause_ms.min(LONGEST_PAUSE_MS))).await;
     }
 }

@@ -279,7 +279,6 @@ impl PostgresSession {
 
 impl Session for PostgresSession {
     const LIVE_LOTS: &'static Statement = &sql::POSTGRES_LIVE_LOTS;
-    const FIRST_LOTS: i64 = 32;
 
     async fn fetch<T: Send>(
         &mut self,

@@ -29,8 +29,6 @@ pub(crate) struct OnRows {
 pub(crate) trait Session: Send + 'static {
     /// How this engine finds live lots: the one fetch that the engines cannot put the same way.
     const LIVE_LOTS: &'static Statement;
-    /// How many lots of a member are asked for at first: few where a row is dear, more where a question is.
-    const FIRST_LOTS: i64;
 
     /// How this engine updates members whose due time stays, where it is worth telling them apart.
     const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> = None;

@@ -20,8 +20,34 @@ use crate::unit::{Work, not_set_up};
 /// line when a unit of work has it, and one when whoever had it alone gives it back.
 pub const WINDOW_LOG: &str = "coalition_store::window";
 
+/// Held while a unit of work has the open window; tells the log when one that had it alone gives it back.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    lock: WindowLock,
+    since: Instant,
+}
+
+impl Hold {
+    /// The window that was asked for at `asked` is held.
+    fn begin(lock: WindowLock, asked: Instant) -> Self {
+        let since = Instant::now();
+        let waited_us = micros(since.duration_since(asked));
+        tracing::debug!(target: WINDOW_LOG, ?lock, waited_us, "held");
+        Self { lock, since }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.lock == WindowLock::Exclusive {
+            let held_us = micros(self.since.elapsed());
+            tracing::debug!(target: WINDOW_LOG, held_us, "free");
+        }
+    }
+}
+
 /// A span in whole microseconds, for the log.
-pub(crate) fn micros(span: Duration) -> u64 {
+fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -55,17 +81,15 @@ impl<E: Engine> Store for E {
         let (session, frame) = self
             .begin_asking(lock, &sql::FRAME, registry::read_frame)
             .await?;
-        tracing::debug!(
-            target: WINDOW_LOG,
-            ?lock,
-            waited_us = micros(asked.elapsed()),
-            "held"
-        );
+        let hold = Hold::begin(lock, asked);
         let Some((frame, first)) = frame else {
             session.rollback().await?;
             return Err(not_set_up());
         };
-        Ok((Box::new(Work::new(session, frame.window, first)), frame))
+        Ok((
+            Box::new(Work::new(session, hold, frame.window, first)),
+            frame,
+        ))
     }
 
     fn reader(&self) -> &dyn Reader {

@@ -30,7 +30,7 @@ use crate::model::{
 pub enum WindowLock {
     /// With others: a batch.
     Shared,
-    /// Alone: a cut, or a change of the rulebook.
+    /// Alone: a cut, a change of the rulebook, or a batch that others were always faster than.
     Exclusive,
 }
 
@@ -83,8 +83,6 @@ impl Traces {
 pub trait Unit: Send {
     // Fetching for a batch.
 
-    /// How many lots with available points to ask for at first of a member whose lots are needed at all.
-    fn first_lots(&self) -> i64;
     /// The rulebook, as of this unit.
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError>;
     /// Requests that were seen before.

@@ -35,6 +35,7 @@ use crate::model::{AgreementRow, AgreementState, PartnerRow, SettlementRow, Wind
 use crate::reader::read_settlement;
 use crate::session::{OnRows, Session, fetch_one, write_all};
 use crate::statements as sql;
+use crate::store::Hold;
 use crate::traits::{LotDemand, Traces, Unit};
 
 /// What this unit knows of a member's row: the end of the member's chain of transactions, and more.
@@ -53,6 +54,8 @@ struct Tail {
 /// A database transaction at work.
 pub(crate) struct Work<S> {
     session: S,
+    /// Let go after the session has ended, or as it is dropped.
+    _hold: Hold,
     tails: HashMap<MemberId, Tail>,
     /// Where the ids of windows begin, as the database has it or as this unit makes it; and whether
     /// the window's row does not say so yet.
@@ -61,9 +64,15 @@ pub(crate) struct Work<S> {
 
 impl<S: Session> Work<S> {
     /// Work in this window, whose first transaction that is.
-    pub(crate) fn new(session: S, window: WindowId, first: Option<TransactionId>) -> Self {
+    pub(crate) fn new(
+        session: S,
+        hold: Hold,
+        window: WindowId,
+        first: Option<TransactionId>,
+    ) -> Self {
         Self {
             session,
+            _hold: hold,
             tails: HashMap::new(),
             firsts: first
                 .map(|first| (window, (first, false)))
@@ -180,10 +189,6 @@ pub(crate) fn not_set_up() -> StoreError {
 
 #[async_trait]
 impl<S: Session> Unit for Work<S> {
-    fn first_lots(&self) -> i64 {
-        S::FIRST_LOTS
-    }
-
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError> {
         read_rulebook(&mut self.session).await
     }

@@ -2,8 +2,9 @@
 //!
 //! A line is written when a unit of work holds the window, and one when whoever had it alone gave it
 //! back; each is stamped by the same machine's clock. A shared wait that overlaps the time from the
-//! asking to the giving back of somebody who wanted it alone was a wait for a cut (or for the clock,
-//! which moves under the same lock). All other shared waits are what the machine does to them.
+//! asking to the giving back of somebody who wanted it alone was a wait for a cut (or for the clock, or
+//! for a batch that others were always faster than, which take the same lock). All other shared waits are
+//! what the machine does to them.
 
 use std::fmt;
 

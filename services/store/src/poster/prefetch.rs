@@ -26,8 +26,10 @@ use coalition_ledger::transaction::Transaction;
 use crate::error::StoreError;
 use crate::traits::{LotDemand, Traces, Unit};
 
-/// How many lots more than at first are asked for, for each command that spends: about what one
-/// redemption draws on.
+/// Lots with available points to fetch at first of a member whose lots are needed at all: every row takes
+/// time.
+const FIRST_LOTS: i64 = 4;
+/// How many more for each command that spends: about what one redemption draws on.
 const LOTS_PER_DRAW: i64 = 4;
 /// How many times as many are fetched where those do not suffice.
 const LOOK_FURTHER: i64 = 8;
@@ -252,7 +254,7 @@ async fn fetch_lots(
         if wanted.wants_all_lots(book.id) {
             looks.push(Look::at_all(book.id));
         } else if draws.count > 0 || book.is_due(now) || original.is_some() {
-            looks.push(Look::at_few(book.id, draws, unit.first_lots()));
+            looks.push(Look::at_few(book.id, draws));
         }
         if !book.totals.debt.is_zero() {
             in_debt.push(book.id);
@@ -292,10 +294,10 @@ struct Look {
 }
 
 impl Look {
-    fn at_few(member: MemberId, draws: Draws, first: i64) -> Self {
+    fn at_few(member: MemberId, draws: Draws) -> Self {
         let count = i64::try_from(draws.count).unwrap_or(i64::MAX);
         let limit = count.saturating_mul(LOTS_PER_DRAW);
-        let limit = limit.saturating_add(first);
+        let limit = limit.saturating_add(FIRST_LOTS);
         let demand = LotDemand { member, limit };
         let points = draws.points;
         Self { demand, points }
@@ -445,7 +447,7 @@ mod tests {
         let mut draws = Draws::default();
         draws.add(Points::new(points));
         let mut books = HashMap::from([(id, book)]);
-        let looks = vec![Look::at_few(id, draws, 4)];
+        let looks = vec![Look::at_few(id, draws)];
         let fetching = fetch_live_lots(unit.as_mut(), now, looks, &mut books);
         fetching.await.expect("fetches");
         unit.rollback().await.expect("rolls back");

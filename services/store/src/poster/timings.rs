@@ -23,7 +23,7 @@ pub(crate) enum Step {
     Write,
     /// Commits.
     Commit,
-    /// Gives an attempt up, and waits before the next.
+    /// Gives an attempt up.
     Retry,
     /// Waits until the commit is durable, where the commit does not. The next batches are at work,
     /// unless too many wait.

@@ -125,7 +125,6 @@ impl SqliteSession {
 
 impl Session for SqliteSession {
     const LIVE_LOTS: &'static Statement = &sql::SQLITE_LIVE_LOTS;
-    const FIRST_LOTS: i64 = 4;
     const UPDATE_MEMBERS_NOT_DUE: Option<&'static Statement> =
         Some(&sql::SQLITE_UPDATE_MEMBERS_NOT_DUE);
 

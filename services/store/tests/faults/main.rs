@@ -15,20 +15,25 @@ mod wire;
 mod world;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use coalition_ledger::command::Command;
 use coalition_ledger::decision::Decision;
 use coalition_ledger::failure::FailureClass;
-use coalition_store::Store;
 use coalition_store::faults::{self, Fault, Faults, Kind, When};
 use coalition_store::operations::OperationError;
 use coalition_store::poster::{PostError, Poster, PosterSettings};
 use coalition_store::testing::{Database, Engine, settings};
+use coalition_store::{Store, open};
 use futures::future::join_all;
+use tokio::time::timeout;
 
 /// Longest that a server may take to notice that a connection has gone.
 const GONE_MAX: Duration = Duration::from_secs(10);
+
+/// Longest that a rival's command is waited for.
+const RIVAL_MAX: Duration = Duration::from_secs(2);
 
 /// A database with faults, and how many batches it has seen.
 struct Walk {
@@ -463,6 +468,51 @@ async fn an_operation_that_panics_fails_alone_on_sqlite() {
 #[tokio::test]
 async fn an_operation_that_panics_fails_alone_on_postgres() {
     an_operation_that_panics(Engine::Postgres).await;
+}
+
+/// A process that was always first would keep others from posting for ever: whoever has lost a few times
+/// has the window alone. (On SQLite there is one process, and one unit at a time: nobody can be first.)
+#[tokio::test]
+async fn whoever_loses_again_and_again_is_let_through_on_postgres() {
+    let Some(mut walk) = Walk::begin(Engine::Postgres).await else {
+        return;
+    };
+    let elsewhere = open(&walk.database.url, &settings()).await;
+    let elsewhere = elsewhere.expect("a server takes many");
+    let rival = world::poster(&elsewhere);
+    let rivals = Arc::new(AtomicU32::new(0));
+    walk.faults.before_writes({
+        let (rival, rivals) = (rival.clone(), Arc::clone(&rivals));
+        move || {
+            let number = rivals.fetch_add(1, Ordering::SeqCst);
+            let (rival, command) = (rival.clone(), world::rival(number));
+            // Nobody waits for a batch that waits for the window; it is posted all the same.
+            Box::pin(async move { drop(timeout(RIVAL_MAX, rival.post(command)).await) })
+        }
+    });
+    // An earn alone, which is written in one go.
+    let earn = walk.next().swap_remove(1);
+    let poster = world::poster(walk.store());
+    walk.faults.disarm();
+    let decided = poster.post(earn).await.expect("is let through");
+    assert!(world::is_done(&decided), "{decided:?}");
+    let calls = walk.faults.calls();
+    let begun = calls.iter().filter(|call| *call == "begin").count();
+    assert_eq!(begun, 5, "four times lost, then alone: {calls:#?}");
+    poster.shut_down().await;
+
+    // What came first came first, and what waited came after.
+    assert_eq!(rivals.load(Ordering::SeqCst), 5);
+    for number in 0..5 {
+        let again = rival.post(world::rival(number)).await.expect("answers");
+        assert!(
+            world::is_done(&again) && world::is_replay(&again),
+            "{again:?}"
+        );
+    }
+    rival.shut_down().await;
+    elsewhere.close().await;
+    walk.end().await;
 }
 
 macro_rules! walks {

@@ -149,6 +149,12 @@ pub(crate) fn commands(batch: u32) -> Vec<Command> {
     ]
 }
 
+/// What another process posts meanwhile, for a member whom every batch changes.
+pub(crate) fn rival(number: u32) -> Command {
+    let earn = earn(GUEST, &format!("rival-{number}"), 100);
+    request(CAFE.uuid(), number, 0x11, earn)
+}
+
 fn request_id(batch: u32, number: u32) -> Uuid {
     Uuid::from_u128((1 << 100) + (u128::from(batch) << 32) + u128::from(number))
 }

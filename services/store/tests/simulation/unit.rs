@@ -228,10 +228,6 @@ impl SimUnit {
 
 #[async_trait]
 impl Unit for SimUnit {
-    fn first_lots(&self) -> i64 {
-        1
-    }
-
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError> {
         self.read("rulebook", Tables::rulebook).await
     }
