@@ -1,6 +1,7 @@
 //! Running one scenario on one engine.
 
 use std::io::Write as _;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -40,7 +41,9 @@ pub fn bounded<T>(work: impl Future<Output = T>) -> T {
 /// Runs something asynchronous to its end, and panics if it takes longer than this.
 pub fn bounded_by<T>(longest: Duration, work: impl Future<Output = T>) -> T {
     runtime().block_on(async {
-        let done = timeout(longest, work).await;
+        // Still there when this panics, so that processes tell what they logged.
+        let mut work = pin!(work);
+        let done = timeout(longest, work.as_mut()).await;
         done.unwrap_or_else(|_| panic!("still at work after {} s", longest.as_secs()))
     })
 }

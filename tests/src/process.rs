@@ -184,7 +184,7 @@ impl Coalition {
         let mut stdout = BufReader::new(child.stdout.take().expect("its standard output is piped"));
         let mut line = String::new();
         let read = timeout(READY_MAX, stdout.read_line(&mut line)).await;
-        read.unwrap_or_else(|_| panic!("{} is not ready in time", self.said))
+        read.unwrap_or_else(|_| panic!("{} is not ready in time\n{}", self.said, log.troubles()))
             .expect("its output can be read");
         if let Some((_, endpoint)) = line.trim_end().rsplit_once(" is ready at ") {
             return Ok(Serving {
@@ -285,8 +285,13 @@ impl Log {
     fn troubles(&self) -> String {
         let log = self.read();
         let log = String::from_utf8_lossy(&log);
-        let levels = ["WARN", "ERROR", "panicked"];
-        let of_note = |line: &&str| levels.iter().any(|level| line.contains(level));
+        let mut follows_a_panic = false;
+        let of_note = |line: &&str| {
+            // What a panic says stands on the next line.
+            let is_panic = line.contains("panicked");
+            let follows = std::mem::replace(&mut follows_a_panic, is_panic);
+            is_panic || follows || line.contains("WARN") || line.contains("ERROR")
+        };
         let troubles: Vec<&str> = log.lines().filter(of_note).collect();
         let last = troubles.len().saturating_sub(TROUBLES_SHOWN);
         troubles[last..].join("\n")

@@ -127,7 +127,7 @@ impl Faults {
         self.plan().in_turns = in_turns;
     }
 
-    /// From now on `happens` comes between what a batch has read and what it writes of that.
+    /// From now on `happens` comes before each call by which a batch writes what follows from what it read.
     pub fn before_writes(
         &self,
         happens: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,

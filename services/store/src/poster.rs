@@ -36,6 +36,7 @@ use crate::caught::{caught, commit};
 use crate::door::Door;
 use crate::durable::Durable;
 use crate::error::StoreError;
+use crate::store::WINDOW_LOG;
 use crate::traits::{Frame, Store, Unit, WindowLock};
 use prefetch::Wanted;
 use telling::{Settled, Teller};
@@ -48,11 +49,11 @@ pub const QUEUE_CALLS: usize = 4_096;
 pub const BATCH_COMMANDS: usize = 512;
 /// How long a batch takes before the log tells where the time went, unless set otherwise.
 pub const SLOW_BATCH: Duration = Duration::from_secs(1);
-/// How often a batch runs again because another writer was first.
-const ATTEMPTS: u32 = 8;
-/// Attempts that share the open window. Whoever loses them all, as a batch that takes long does against
-/// short ones, has the window alone from then on: nobody can be first any more.
+/// How often a batch is tried that another writer was always faster than. Whoever loses so often, as a
+/// batch that takes long does against short ones, has the open window alone: nobody can be first any more.
 const SHARED_ATTEMPTS: u32 = 4;
+/// How often it is tried alone, before it is a fault.
+const LONE_ATTEMPTS: u32 = 2;
 
 /// Why a command has no decision.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -63,7 +64,7 @@ pub enum PostError {
     /// The poster is shutting down; nothing was done, try again (elsewhere).
     #[error("shutting down")]
     ShuttingDown,
-    /// The database could not be reached, or other writers were always first; nothing was done.
+    /// The database could not be reached; nothing was done.
     #[error("the books cannot be written at the moment")]
     Unavailable(#[source] Arc<StoreError>),
     /// The connection broke during the commit: only the same request, sent again, can tell.
@@ -367,6 +368,7 @@ impl Worker {
         loop {
             timings.attempt();
             let lock = if lost >= SHARED_ATTEMPTS || is_in_doubt {
+                tracing::debug!(target: WINDOW_LOG, "a batch asks for it alone");
                 WindowLock::Exclusive
             } else {
                 WindowLock::Shared
@@ -376,11 +378,17 @@ impl Worker {
                 Err(error) => error,
             };
             match error {
-                StoreError::Conflict if lost + 1 < ATTEMPTS => {
+                StoreError::Conflict => {
                     lost += 1;
                     timings.lap(Step::Retry);
+                    if lost >= SHARED_ATTEMPTS + LONE_ATTEMPTS {
+                        tracing::error!(
+                            "a batch was refused that nobody else could have come before"
+                        );
+                        return Err(PostError::Failed(Arc::new(error)));
+                    }
                 }
-                StoreError::Conflict | StoreError::Busy | StoreError::Unavailable(_) => {
+                StoreError::Busy | StoreError::Unavailable(_) => {
                     return Err(PostError::Unavailable(Arc::new(error)));
                 }
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),

@@ -1,8 +1,9 @@
 //! The PostgreSQL engine: the reference.
 //!
 //! Sets of rows go in as arrays, one per column. The open window is locked by an advisory lock of
-//! the transaction: shared by batches, alone by a cut; such locks queue fairly, so that a cut waits
-//! for the batches that were there before it and for no others. Units begin, commit and roll back
+//! the transaction: shared by batches, alone by a cut or by a batch that keeps losing; such locks queue
+//! fairly, so that a cut waits for the batches that were there before it and for no others. A unit whose
+//! process says nothing for as long as others wait for a lock is ended by the server. Units begin, commit and roll back
 //! by statements of our own, and a connection on which that did not come to its end is closed, not
 //! given back: sqlx 0.9.0 can put a connection with an open transaction back into its pool.
 //! Compare with [`crate::sqlite`].
@@ -90,7 +91,7 @@ impl PostgresStore {
         let begin_unit = format!(
             "begin isolation level read committed; \
              set local statement_timeout = {statement_ms}; set local lock_timeout = {lock_ms}; \
-             set local idle_in_transaction_session_timeout = {statement_ms}; \
+             set local idle_in_transaction_session_timeout = {lock_ms}; \
              set local plan_cache_mode = force_generic_plan; set local jit = off; \
              set local enable_seqscan = off; set local enable_hashjoin = off; \
              set local enable_mergejoin = off; set local enable_bitmapscan = off; \
@@ -516,8 +517,8 @@ fn failure(error: sqlx::Error) -> StoreError {
         "22003" => StoreError::OutOfRange,
         // lock_not_available, query_canceled: somebody else takes too long.
         // read_only_sql_transaction: what was the primary is a standby now.
-        // too_many_connections.
-        "55P03" | "57014" | "25006" | "53300" => StoreError::Unavailable(error),
+        // too_many_connections. idle_in_transaction_session_timeout: this process was too slow itself.
+        "55P03" | "57014" | "25006" | "53300" | "25P03" => StoreError::Unavailable(error),
         code if is_going_away(code) => StoreError::Unavailable(error),
         // undefined_table.
         "42P01" => StoreError::Unsuitable(migrate::NO_SCHEMA.into()),

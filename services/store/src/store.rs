@@ -17,7 +17,8 @@ use crate::traits::{Frame, Reader, Scan, Store, Unit, WindowLock};
 use crate::unit::{Work, not_set_up};
 
 /// Under which target the log tells, at level debug, who waited how long for the open window: one
-/// line when a unit of work has it, and one when whoever had it alone gives it back.
+/// line when a unit of work has it, one when whoever had it alone gives it back, and one before a batch asks
+/// for it alone.
 pub const WINDOW_LOG: &str = "coalition_store::window";
 
 /// Held while a unit of work has the open window; tells the log when one that had it alone gives it back.

@@ -30,7 +30,8 @@ use crate::model::{
 pub enum WindowLock {
     /// With others: a batch.
     Shared,
-    /// Alone: a cut, a change of the rulebook, or a batch that others were always faster than.
+    /// Alone: a cut, a change of the rulebook, or a batch that others were always faster than or that met
+    /// books that look damaged.
     Exclusive,
 }
 

@@ -86,6 +86,7 @@ on_both_engines! {
         windows_move_between_states
         a_cut_waits_for_batches_and_batches_for_a_cut
         a_steady_stream_of_batches_does_not_starve_a_cut
+        a_process_that_stalls_within_a_unit_is_not_waited_for_long
         the_last_transaction_is_the_greatest;
     registry:
         partners_are_registered_once

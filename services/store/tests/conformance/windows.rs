@@ -7,8 +7,8 @@ use std::time::Duration;
 use coalition_ledger::ids::WindowId;
 use coalition_store::model::WindowState::{Closed, Open, Settled, Settling};
 use coalition_store::model::{Window, WindowState};
-use coalition_store::testing::{Engine, Parts as _, START, TestDb};
-use coalition_store::{Frame, Store, StoreError, WindowLock};
+use coalition_store::testing::{Engine, Parts as _, START, TestDb, settings};
+use coalition_store::{Frame, PoolSettings, Store, StoreError, WindowLock, open};
 use tokio::task::JoinHandle;
 
 use crate::fixtures::*;
@@ -264,4 +264,32 @@ pub(crate) async fn the_last_transaction_is_the_greatest(db: &TestDb) {
     let last = Some(transactions[2].id);
     assert_eq!(unit.last_transaction().await.expect("finds"), last);
     commit(unit).await;
+}
+
+/// The server ends it. (On SQLite there is no other process to wait for it.)
+pub(crate) async fn a_process_that_stalls_within_a_unit_is_not_waited_for_long(db: &TestDb) {
+    if db.engine == Engine::Sqlite {
+        return;
+    }
+    let brief = PoolSettings {
+        lock_timeout: Duration::from_secs(2),
+        ..settings()
+    };
+    let elsewhere = open(&db.url, &brief).await.expect("opens");
+    let (mut stalled, frame) = elsewhere.begin(WindowLock::Shared).await.expect("begins");
+    let record = request(uuid::Uuid::nil());
+    stalled.insert_requests(&[record]).await.expect("inserts");
+
+    let (alone, same) = db.store.begin(WindowLock::Exclusive).await.expect("begins");
+    assert_eq!(same, frame);
+    alone.rollback().await.expect("rolls back");
+
+    let told = stalled.commit().await;
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+    let found = db.store.reader().request(record.key).await.expect("reads");
+    assert_eq!(found, None);
+    // The connection is not used again.
+    let (again, _) = elsewhere.begin(WindowLock::Shared).await.expect("begins");
+    again.rollback().await.expect("rolls back");
+    elsewhere.close().await;
 }
