@@ -3,9 +3,9 @@
 //! Sets of rows go in as arrays, one per column. The open window is locked by an advisory lock of
 //! the transaction: shared by batches, alone by a cut or by a batch that keeps losing; such locks queue
 //! fairly, so that a cut waits for the batches that were there before it and for no others. A unit whose
-//! process says nothing for as long as others wait for a lock is ended by the server. Units begin, commit and roll back
-//! by statements of our own, and a connection on which that did not come to its end is closed, not
-//! given back: sqlx 0.9.0 can put a connection with an open transaction back into its pool.
+//! process says nothing for as long as others wait for a lock is ended by the server. Units begin, commit
+//! and roll back by statements of our own, and a connection on which that did not come to its end is
+//! closed, not given back: sqlx 0.9.0 can put a connection with an open transaction back into its pool.
 //! Compare with [`crate::sqlite`].
 
 use std::sync::Arc;
