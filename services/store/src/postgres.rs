@@ -1,6 +1,6 @@
 //! The PostgreSQL engine: the reference.
 //!
-//! Sets of rows go in as arrays, one per column. The open window is locked by an advisory lock of
+//! Sets of rows go in as arrays ([`rows`]). The open window is locked by an advisory lock of
 //! the transaction: shared by batches, alone by a cut or by a batch that keeps losing; such locks queue
 //! fairly, so that a cut waits for the batches that were there before it and for no others. A unit whose
 //! process says nothing for as long as others wait for a lock is ended by the server. Units begin, commit
@@ -8,15 +8,18 @@
 //! closed, not given back: sqlx 0.9.0 can put a connection with an open transaction back into its pool.
 //! Compare with [`crate::sqlite`].
 
+mod rows;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
-use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use crate::codec::{Cell, Columns, Mismatch, Rows, Type, row};
+use self::rows::{add_all, arguments};
+use crate::codec::{Columns, Rows, row};
 use crate::door::Door;
 use crate::durable::Durable;
 use crate::error::StoreError;
@@ -425,71 +428,6 @@ impl Drop for PostgresSession {
 fn plans_are_old(begun: u32, connections: u32) -> bool {
     let doubled = begun.checked_ilog2().map_or(0, |doublings| 1 << doublings);
     begun - doubled < connections
-}
-
-/// The arguments of a statement: an array per column of a set, or each value by itself.
-fn arguments(statement: &Statement, rows: Rows) -> Result<PgArguments, StoreError> {
-    let mut arguments = PgArguments::default();
-    add_all(&mut arguments, statement, rows)?;
-    Ok(arguments)
-}
-
-fn add_all(
-    arguments: &mut PgArguments,
-    statement: &Statement,
-    rows: Rows,
-) -> Result<(), StoreError> {
-    let is_set = statement.is_set();
-    let (width, mut cells, last) = rows.into_parts();
-    let (columns, rest) = statement
-        .types()
-        .split_at_checked(width)
-        .ok_or(Mismatch)
-        .map_err(encode)?;
-    for (place, kind) in columns.iter().enumerate() {
-        let column = cells.iter_mut().skip(place).step_by(width);
-        let column = column.map(|cell| std::mem::replace(cell, Cell::Null));
-        add(arguments, *kind, column, is_set)?;
-    }
-    if let (Some(kind), Some(last)) = (rest.first(), last) {
-        add(arguments, *kind, std::iter::once(last), false)?;
-    }
-    Ok(())
-}
-
-fn add(
-    arguments: &mut PgArguments,
-    kind: Type,
-    cells: impl Iterator<Item = Cell>,
-    is_set: bool,
-) -> Result<(), StoreError> {
-    macro_rules! add {
-        ($kind:ty) => {{
-            let values = cells
-                .map(Option::<$kind>::try_from)
-                .collect::<Result<Vec<_>, _>>();
-            let mut values = values.map_err(encode)?;
-            if is_set {
-                arguments.add(values)
-            } else {
-                arguments.add(values.pop().flatten())
-            }
-        }};
-    }
-    let added = match kind {
-        Type::Uuid => add!(uuid::Uuid),
-        Type::Big => add!(i64),
-        Type::Integer => add!(i32),
-        Type::Small => add!(i16),
-        Type::Boolean => add!(bool),
-        Type::Text => add!(String),
-        Type::Bytes => add!(Vec<u8>),
-    };
-    added.map_err(|error| StoreError::Database(sqlx::Error::Encode(error)))
-}
-
-fn encode(mismatch: Mismatch) -> StoreError {
-    StoreError::Database(sqlx::Error::Encode(mismatch.into()))
 }
 
 /// What a failure of a statement means: nothing of the transaction is stored.

@@ -1,7 +1,8 @@
 //! Every statement of the store, once, in the SQL that both engines speak.
 //!
 //! A statement about a set of rows has `{rows}` where the set comes in: `select * from
-//! unnest($1::uuid[], …)` on PostgreSQL, `values (?, …), …` on SQLite. Columns of such a set are
+//! unnest($1::lot_row[])` on PostgreSQL, where a type was made for its rows (`in "lot_row"`), else
+//! `unnest($1::uuid[], …)`; `values (?, …), …` on SQLite. Columns of such a set are
 //! called `k_…` (keys) or `v_…` (values), so that the columns of tables need no prefix. A statement
 //! about single values numbers them `$1`, `$2`, … Types are listed in the order of the values.
 //!
@@ -28,15 +29,18 @@ pub(crate) const RANGES: [&str; 2] = ["window_totals_range", "positions_range"];
 pub(crate) struct Statement {
     sql: &'static str,
     types: &'static [Type],
+    /// The type that PostgreSQL has for its rows, if any.
+    row: Option<&'static str>,
     postgres: OnceLock<Arc<str>>,
     sqlite: [OnceLock<Arc<str>>; CHUNK_ROWS.len()],
 }
 
 impl Statement {
-    const fn new(sql: &'static str, types: &'static [Type]) -> Self {
+    const fn new(sql: &'static str, types: &'static [Type], row: Option<&'static str>) -> Self {
         Self {
             sql,
             types,
+            row,
             postgres: OnceLock::new(),
             sqlite: [const { OnceLock::new() }; CHUNK_ROWS.len()],
         }
@@ -45,6 +49,11 @@ impl Statement {
     /// The types of a row, or of `$1`, `$2`, …; and then of `{last}`.
     pub(crate) const fn types(&self) -> &'static [Type] {
         self.types
+    }
+
+    /// The type that PostgreSQL has for its rows, where batches bring them: they go there as one array.
+    pub(crate) const fn row(&self) -> Option<&'static str> {
+        self.row
     }
 
     /// Whether it takes a set of rows.
@@ -64,16 +73,41 @@ impl Statement {
         Arc::clone(self.postgres.get_or_init(|| self.postgres_after(0).into()))
     }
 
+    /// The types of what it is run with on PostgreSQL, in the order of their places: an array of rows, or
+    /// an array per column, or single values.
+    fn parameters(&self) -> Vec<String> {
+        if let Some(row) = self.row {
+            return vec![format!("{row}[]")];
+        }
+        let columns = if self.is_set() {
+            self.types.len() - usize::from(self.has_last())
+        } else {
+            0
+        };
+        let types = self.types.iter().enumerate();
+        let parameters = types.map(|(place, kind)| {
+            let array = if place < columns { "[]" } else { "" };
+            format!("{}{array}", kind.postgres())
+        });
+        parameters.collect()
+    }
+
+    /// Whether a single value comes after its rows.
+    fn has_last(&self) -> bool {
+        self.sql.contains("{last}")
+    }
+
     /// Its text for PostgreSQL where so many values of other statements come first.
     fn postgres_after(&self, places: usize) -> String {
-        let rows = self.sql.contains("{last}").then(|| self.types.split_last());
-        let types = rows.flatten().map_or(self.types, |(_, rows)| rows);
-        let arrays = types.iter().zip(places + 1..);
-        let arrays = arrays.map(|(kind, place)| format!("${place}::{}[]", kind.postgres()));
-        let arrays = arrays.collect::<Vec<_>>().join(", ");
+        let mut parameters = self.parameters();
+        let last = places + parameters.len();
+        parameters.truncate(parameters.len() - usize::from(self.has_last()));
+        let sets = parameters.iter().zip(places + 1..);
+        let sets = sets.map(|(kind, place)| format!("${place}::{kind}"));
+        let sets = sets.collect::<Vec<_>>().join(", ");
         self.sql
-            .replace("{rows}", &format!("select * from unnest({arrays})"))
-            .replace("{last}", &format!("${}", places + types.len() + 1))
+            .replace("{rows}", &format!("select * from unnest({sets})"))
+            .replace("{last}", &format!("${last}"))
     }
 
     /// The table that it writes to.
@@ -101,7 +135,7 @@ impl Statement {
     /// Rows that fill a set up are left out again: the first column of every set is part of a key.
     pub(crate) fn sqlite(&self, chunk: usize) -> Arc<str> {
         let render = || {
-            let last = usize::from(self.sql.contains("{last}"));
+            let last = usize::from(self.has_last());
             let row = format!("({})", vec!["?"; self.types.len() - last].join(", "));
             let rows = CHUNK_ROWS.get(chunk).copied().unwrap_or(1);
             let values = format!("values {}", vec![row; rows].join(", "));
@@ -130,7 +164,7 @@ pub(crate) fn together(statements: &[&Statement]) -> String {
         let text = statement.postgres_after(places);
         parts.push(format!("w{n} as ({text} returning 1)"));
         counts.push(format!("(select count(*) from w{n})"));
-        places += statement.types.len();
+        places += statement.parameters().len();
     }
     format!("with {} select {}", parts.join(", "), counts.join(", "))
 }
@@ -140,13 +174,13 @@ pub(crate) fn together(statements: &[&Statement]) -> String {
 /// is at least one row.
 pub(crate) fn asking(statement: &Statement, others: &[&Statement]) -> String {
     let mut parts = vec![format!("found as ({})", statement.postgres())];
-    let mut places = statement.types.len();
+    let mut places = statement.parameters().len();
     let mut answers = Vec::new();
     for (n, other) in others.iter().enumerate() {
         debug_assert!(other.is_set(), "single values are not numbered anew");
         parts.push(format!("q{n} as ({})", other.postgres_after(places)));
         answers.push(format!("exists (select from q{n})"));
-        places += other.types.len();
+        places += other.parameters().len();
     }
     format!(
         "with {} select {}, found.* from (select) as always \
@@ -158,12 +192,15 @@ pub(crate) fn asking(statement: &Statement, others: &[&Statement]) -> String {
 
 /// What no database can do.
 #[cfg(feature = "faults")]
-pub(crate) static BROKEN: Statement = Statement::new("select no_such_function_on_purpose()", &[]);
+pub(crate) static BROKEN: Statement =
+    Statement::new("select no_such_function_on_purpose()", &[], None);
 
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident($($kind:ident),*) = $($sql:expr),+;)+) => {
+    (@row) => { None };
+    (@row $row:literal) => { Some($row) };
+    ($($(#[$doc:meta])* $name:ident($($kind:ident),*) $(in $row:literal)? = $($sql:expr),+;)+) => {
         $($(#[$doc])* pub(crate) static $name: Statement =
-            Statement::new(concat!($($sql),+), &[$($kind),*]);)+
+            Statement::new(concat!($($sql),+), &[$($kind),*], statements!(@row $($row)?));)+
 
         /// All of them, by name.
         #[cfg(test)]
@@ -273,10 +310,10 @@ statements! {
     FRAME() =
         "select windows.id, rulebook_version, clock_us, first_transaction_id ",
         "from network join windows on state = 1";
-    REQUESTS(Uuid, Uuid) =
+    REQUESTS(Uuid, Uuid) in "request_key" =
         "with k (k_id, k_scope) as ({rows}) ",
         "select ", request!(), " from k join requests on id = k_id and scope = k_scope";
-    CHECKS(Uuid, Small, Text) =
+    CHECKS(Uuid, Small, Text) in "check_key" =
         "with k (k_partner, k_kind, k_check) as ({rows}) ",
         "select ", check!(), " from k join checks ",
         "on partner_id = k_partner and kind = k_kind and check_id = k_check";
@@ -325,11 +362,11 @@ statements! {
 
     // Writing a batch.
 
-    INSERT_REQUESTS(Uuid, Uuid, Uuid, Uuid, Small, Bytes) =
+    INSERT_REQUESTS(Uuid, Uuid, Uuid, Uuid, Small, Bytes) in "request_row" =
         "insert into requests (", request!(), ") {rows}";
-    INSERT_CHECKS(Uuid, Small, Text, Uuid, Uuid) =
+    INSERT_CHECKS(Uuid, Small, Text, Uuid, Uuid) in "check_row" =
         "insert into checks (", check!(), ") {rows}";
-    DELETE_CHECKS(Uuid, Small, Text) =
+    DELETE_CHECKS(Uuid, Small, Text) in "check_key" =
         "with k (k_partner, k_kind, k_check) as ({rows}) delete from checks ",
         "where (partner_id, kind, check_id) in (select k_partner, k_kind, k_check from k)";
     INSERT_MEMBERS(Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Big, Big, Small) =
@@ -344,22 +381,22 @@ statements! {
         Big, Big, Small, Small, Small, Boolean, Text,
         Text, Text, Text, Text, Text, Text,
         Bytes, Bytes, Big, Big, Uuid
-    ) =
+    ) in "transaction_row" =
         "insert into transactions (", transaction!(), ") {rows}";
     UPDATE_OPENS(Uuid, Uuid, Big, Big, Uuid) =
         "with v (v_id, v_member, v_points, v_amount, v_reversed_by) as ({rows}) ",
         "update transactions set open_points = v_points, open_amount_minor = v_amount, ",
         "reversed_by = v_reversed_by from v where id = v_id and member_id = v_member";
-    INSERT_LOTS(Uuid, Uuid, Uuid, Uuid, Big, Big, Big, Big, Big, Big, Big, Big) =
+    INSERT_LOTS(Uuid, Uuid, Uuid, Uuid, Big, Big, Big, Big, Big, Big, Big, Big) in "lot_row" =
         "insert into lots (", lot!(), ") {rows}";
-    UPDATE_LOTS(Uuid, Uuid, Big, Big, Big, Big, Big) =
+    UPDATE_LOTS(Uuid, Uuid, Big, Big, Big, Big, Big) in "lot_change" =
         "with v (v_id, v_member, v_points, v_available, v_pending, v_held, v_expired) as ({rows}) ",
         "update lots set points = v_points, available = v_available, pending = v_pending, ",
         "held = v_held, expired = v_expired from v where id = v_id and member_id = v_member";
     UPSERT_DEBTS(Uuid, Uuid, Big) =
         "insert into debts (member_id, issuer_id, points) {rows} ",
         "on conflict (member_id, issuer_id) do update set points = excluded.points";
-    UPDATE_MEMBERS(Uuid, Big, Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Small) =
+    UPDATE_MEMBERS(Uuid, Big, Uuid, Big, Big, Big, Big, Big, Big, Big, Big, Small) in "member_change" =
         update_members!("due_us = v_due_us, ");
     /// The same where the due time stays: SQLite writes the index of every column that is named,
     /// whether its value changes or not.
@@ -369,11 +406,11 @@ statements! {
         "with v (v_id, v_version, v_last) as ({rows}) ",
         "update members set version = version + 1, last_transaction_id = v_last ",
         "from v where id = v_id and version = v_version";
-    ADD_TOTALS(Uuid, Small, Uuid, Uuid, Text, Big) =
+    ADD_TOTALS(Uuid, Small, Uuid, Uuid, Text, Big) in "total_row" =
         "insert into window_totals (window_id, ", total!(), ", amount) {rows} ",
         "on conflict (window_id, ", total!(), ") ",
         "do update set amount = window_totals.amount + excluded.amount";
-    MOVE_POSITIONS(Uuid, Text, Big, Big, Big, Big, Big, Boolean, Big) =
+    MOVE_POSITIONS(Uuid, Text, Big, Big, Big, Big, Big, Boolean, Big) in "position_change" =
         "with v (v_party, v_currency, v_debits, v_credits, v_funds, v_reserved, ",
         "v_limit, v_net_inbound, v_at_least) as ({rows}) ",
         "update positions set debits = debits + v_debits, credits = credits + v_credits, ",
@@ -665,6 +702,33 @@ mod tests {
         db.remove().await;
     }
 
+    #[tokio::test]
+    async fn the_types_of_rows_are_those_of_the_statements_on_postgres() {
+        let Some(db) = TestDb::sandbox(Engine::Postgres).await else {
+            return;
+        };
+        let mut connection = sqlx::postgres::PgConnection::connect(&db.url)
+            .await
+            .expect("the database is there");
+        for (name, statement) in ALL {
+            let Some(row) = statement.row else { continue };
+            let columns = "select format_type(atttypid, null) from pg_attribute \
+                           where attrelid = $1::text::regclass and attnum > 0 order by attnum";
+            let columns = sqlx::query_scalar::<_, String>(columns)
+                .bind(row)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {row}: {error}"));
+            let kinds: Vec<_> = statement.types.iter().map(|kind| kind.postgres()).collect();
+            assert_eq!(columns, kinds, "{name}: {row}");
+        }
+        connection
+            .close()
+            .await
+            .expect("the database is still there");
+        db.remove().await;
+    }
+
     /// The plan of a statement that is prepared with these types and run on these values.
     async fn plan_of(
         connection: &mut sqlx::postgres::PgConnection,
@@ -700,25 +764,13 @@ mod tests {
             if *name == "SQLITE_LIVE_LOTS" {
                 continue;
             }
-            let last = statement.sql.contains("{last}");
-            let array = |place: usize| {
-                let is_last = last && place + 1 == statement.types.len();
-                if statement.is_set() && !is_last {
-                    "[]"
-                } else {
-                    ""
-                }
-            };
-            let types = statement.types.iter().enumerate();
-            let types: Vec<_> = types
-                .map(|(place, kind)| format!("{}{}", kind.postgres(), array(place)))
-                .collect();
+            let types = statement.parameters();
+            let nulls = vec!["null"; types.len()].join(", ");
             let types = if types.is_empty() {
                 String::new()
             } else {
                 format!("({})", types.join(", "))
             };
-            let nulls = vec!["null"; statement.types.len()].join(", ");
             let nulls = if nulls.is_empty() {
                 nulls
             } else {
@@ -757,8 +809,7 @@ mod tests {
             ("write_together", &written[..], together(&written)),
         ];
         for (name, parts, text) in joint {
-            let kinds = parts.iter().flat_map(|part| part.types);
-            let types: Vec<_> = kinds.map(|kind| format!("{}[]", kind.postgres())).collect();
+            let types: Vec<_> = parts.iter().flat_map(|part| part.parameters()).collect();
             let nulls = format!("({})", vec!["null"; types.len()].join(", "));
             let types = format!("({})", types.join(", "));
             let plan = plan_of(&mut connection, name, (&types, &nulls), &text).await;
