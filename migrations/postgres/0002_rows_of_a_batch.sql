@@ -1,7 +1,7 @@
--- The sets of rows that batches bring, a type for each: PostgreSQL unfolds one array of rows in one
--- pass, but each of as many arrays as a row has columns by itself. The columns are those of the
--- statement that names the type (services/store/src/statements.rs), in its order. No table has a
--- column of these types.
+-- The wide sets of rows that batches bring, and the keys that every batch asks for, a type for each:
+-- PostgreSQL unfolds one array of rows in one pass, but each of as many arrays as a row has columns by
+-- itself. The columns are those of the statement that names the type (services/store/src/statements.rs),
+-- in its order. No table has a column of these types.
 
 create type request_key as (id uuid, scope uuid);
 create type check_key as (partner_id uuid, kind smallint, check_id text collate "C");

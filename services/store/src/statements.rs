@@ -51,7 +51,7 @@ impl Statement {
         self.types
     }
 
-    /// The type that PostgreSQL has for its rows, where batches bring them: they go there as one array.
+    /// The type that PostgreSQL has for its rows, if any: they go there as one array.
     pub(crate) const fn row(&self) -> Option<&'static str> {
         self.row
     }

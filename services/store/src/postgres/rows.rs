@@ -1,14 +1,16 @@
 //! How rows go to PostgreSQL.
 //!
-//! A set that batches bring is one array of rows, of a type made for it (`migrations/postgres`): the
-//! server unfolds it in one pass. It would unfold as many arrays as a row has columns each by itself, and
-//! gather each of them first. Other sets are an array per column, and single values come as they are.
+//! A wide set of a batch, or the keys that every batch asks for, is one array of rows, of a type made for it
+//! (`migrations/postgres`): the server unfolds it in one pass. It would unfold as many arrays as a row has
+//! columns each by itself, and gather each of them first. Other sets are an array per column, and single
+//! values come as they are.
 //! Shapes are those of the binary protocol: an array's head, then each row as a count of columns, and
 //! each column as its type, its length (-1 for null) and its value.
 
 use sqlx::Arguments as _;
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgBindIterExt as _, PgTypeInfo, Postgres};
 
 use crate::codec::{Cell, Mismatch, Rows, Type};
@@ -35,12 +37,13 @@ pub(super) fn add_all(
         .split_at_checked(width)
         .ok_or_else(|| refused(Mismatch.into()))?;
     if let Some(name) = statement.row() {
-        let set = Set {
-            name,
-            columns: statement.types(),
-            cells: &cells,
-        };
-        return arguments.add(set).map_err(refused);
+        if !cells.is_empty() && !rest.is_empty() {
+            return Err(refused(Mismatch.into()));
+        }
+        let columns = statement.types();
+        let of = RowType { name, columns };
+        let cells = &cells;
+        return arguments.add(Set { of, cells }).map_err(refused);
     }
     for (place, kind) in columns.iter().enumerate() {
         let column = cells.iter_mut().skip(place).step_by(width);
@@ -88,64 +91,59 @@ fn refused(error: BoxDynError) -> StoreError {
     StoreError::Database(sqlx::Error::Encode(error))
 }
 
-/// Rows of a type of their own, as one array.
-struct Set<'a> {
-    /// What PostgreSQL calls the type.
+/// A type that PostgreSQL has for rows.
+#[derive(Clone, Copy)]
+struct RowType {
     name: &'static str,
     columns: &'static [Type],
-    /// Row by row.
+}
+
+/// Rows of such a type, one after the other, as one array.
+struct Set<'a> {
+    of: RowType,
+    cells: &'a [Cell],
+}
+
+/// One of them.
+struct SetRow<'a> {
+    of: RowType,
     cells: &'a [Cell],
 }
 
 impl sqlx::Type<Postgres> for Set<'_> {
     fn type_info() -> PgTypeInfo {
-        // Each names its own.
-        PgTypeInfo::with_name("record")
+        SetRow::type_info()
+    }
+}
+
+impl sqlx::Type<Postgres> for SetRow<'_> {
+    fn type_info() -> PgTypeInfo {
+        // Each row names its own; of no rows it is known that they would be rows, without a look into the
+        // catalog.
+        PgTypeInfo::with_oid(Oid(RECORD))
     }
 }
 
 impl Encode<'_, Postgres> for Set<'_> {
     fn produces(&self) -> Option<PgTypeInfo> {
-        Some(PgTypeInfo::array_of(self.name))
+        Some(PgTypeInfo::array_of(self.of.name))
     }
 
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let rows = self.cells.chunks_exact(self.columns.len());
-        if !rows.remainder().is_empty() {
-            return Err(Mismatch.into());
-        }
-        let (name, columns) = (self.name, self.columns);
-        let rows = rows.map(|cells| SetRow {
-            name,
-            columns,
-            cells,
-        });
+        let rows = self.cells.chunks(self.of.columns.len());
+        let rows = rows.map(|cells| SetRow { of: self.of, cells });
         rows.bind_iter().encode(buffer)
-    }
-}
-
-/// A row of such a set.
-struct SetRow<'a> {
-    name: &'static str,
-    columns: &'static [Type],
-    cells: &'a [Cell],
-}
-
-impl sqlx::Type<Postgres> for SetRow<'_> {
-    fn type_info() -> PgTypeInfo {
-        // Each names its own.
-        PgTypeInfo::with_name("record")
     }
 }
 
 impl Encode<'_, Postgres> for SetRow<'_> {
     fn produces(&self) -> Option<PgTypeInfo> {
-        Some(PgTypeInfo::with_name(self.name))
+        Some(PgTypeInfo::with_name(self.of.name))
     }
 
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buffer.extend_from_slice(&i32::try_from(self.columns.len())?.to_be_bytes());
-        for (kind, cell) in self.columns.iter().zip(self.cells) {
+        buffer.extend_from_slice(&i32::try_from(self.of.columns.len())?.to_be_bytes());
+        for (kind, cell) in self.of.columns.iter().zip(self.cells) {
             buffer.extend_from_slice(&oid(*kind).to_be_bytes());
             match (kind, cell) {
                 (_, Cell::Null) => buffer.extend_from_slice(&(-1_i32).to_be_bytes()),
@@ -168,6 +166,9 @@ fn put(buffer: &mut PgArgumentBuffer, value: &[u8]) -> Result<(), BoxDynError> {
     buffer.extend_from_slice(value);
     Ok(())
 }
+
+/// The number of what every type of rows is.
+const RECORD: u32 = 2249;
 
 /// The number of a built-in type (`pg_type.oid`), the same on every server.
 const fn oid(kind: Type) -> u32 {
@@ -198,6 +199,8 @@ mod tests {
         assert!(arguments(&CHECKS, swapped).is_err());
         let one_and_a_half: Rows = (0..3).map(|_| cells![Uuid::nil()]).collect();
         assert!(arguments(&REQUESTS, one_and_a_half).is_err());
+        let two_halves: Rows = (0..2).map(|_| cells![Uuid::nil()]).collect();
+        assert!(arguments(&REQUESTS, two_halves).is_err());
         assert!(arguments(&REQUESTS, Rows::none()).is_ok());
     }
 }
