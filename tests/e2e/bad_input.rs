@@ -365,7 +365,14 @@ fn tells_nothing(refusal: &Refusal) -> Result<(), String> {
         "byte sequence",
     ];
     let text = refusal.message.to_lowercase();
-    match words.iter().find(|word| text.contains(**word)) {
+    // Within a word it is an id's: ids are made of letters and digits as they come.
+    let tells = |word: &&&str| {
+        text.match_indices(**word).any(|(at, _)| {
+            let before = text.get(..at).and_then(|before| before.chars().last());
+            !before.is_some_and(char::is_alphanumeric)
+        })
+    };
+    match words.iter().find(tells) {
         Some(word) => Err(format!("it tells of {word:?}")),
         None => Ok(()),
     }
