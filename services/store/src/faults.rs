@@ -10,6 +10,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
@@ -21,8 +22,9 @@ use crate::open::PoolSettings;
 use crate::postgres::PostgresStore;
 use crate::session::{Engine, OnRows, Read, Session, begin_then_ask, execute_each};
 use crate::sqlite::SqliteStore;
+use crate::standing::Standing;
 use crate::statements::{BROKEN, Statement};
-use crate::traits::{Store, WindowLock};
+use crate::traits::{Frame, Store, WindowLock};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -204,6 +206,21 @@ impl Struck {
         let fault = self.0.filter(|fault| fault.when == when);
         fault.map(|fault| fault.kind)
     }
+
+    /// Strikes after a commit: whatever it is, the answer is lost.
+    fn after_commit(self) -> Result<(), StoreError> {
+        let Some(kind) = self.is(When::After) else {
+            return Ok(());
+        };
+        end(kind);
+        Err(StoreError::UnknownCommit(lost().into()))
+    }
+}
+
+/// The tables that are written to.
+fn tables(writes: &[OnRows]) -> String {
+    let tables: Vec<_> = writes.iter().map(|write| write.statement.table()).collect();
+    tables.join(", ")
 }
 
 /// Opens a database as [`crate::open`] does, with faults.
@@ -304,6 +321,17 @@ impl<E: Engine> Engine for Faulty<E> {
         begin_then_ask(self, lock, statement, read).await
     }
 
+    fn standing(&self) -> Option<&Arc<Standing>> {
+        self.inner.standing()
+    }
+
+    /// No call of the database.
+    async fn begin_deferred(&self) -> Result<Self::Session, StoreError> {
+        let inner = self.inner.begin_deferred().await?;
+        let faults = Some(self.faults.clone());
+        Ok(FaultySession { inner, faults })
+    }
+
     async fn ask(&self) -> Result<Self::Session, StoreError> {
         let inner = self.inner.ask().await?;
         let faults = None;
@@ -354,6 +382,15 @@ impl<S: Session> FaultySession<S> {
     fn next(&self, call: &str) -> Struck {
         let faults = self.faults.as_ref();
         faults.map_or(Struck(None), |faults| faults.next(call))
+    }
+
+    /// What was planned to happen before a batch is written.
+    async fn before_writes(&mut self) {
+        let faults = self.faults.as_ref();
+        let happens = faults.and_then(|faults| faults.plan().before_writes.clone());
+        if let Some(happens) = happens {
+            happens().await;
+        }
     }
 
     /// A statement that answers with an empty set without being run is no call.
@@ -432,35 +469,46 @@ impl<S: Session> Session for FaultySession<S> {
     }
 
     async fn execute_all(&mut self, writes: Vec<OnRows>) -> Result<Vec<u64>, StoreError> {
-        let happens = self
-            .faults
-            .as_ref()
-            .and_then(|faults| faults.plan().before_writes.clone());
-        if let Some(happens) = happens {
-            happens().await;
-        }
+        self.before_writes().await;
         if !S::TOGETHER {
             return execute_each(self, writes).await;
         }
-        let tables: Vec<_> = writes.iter().map(|write| write.statement.table()).collect();
-        let struck = self.next(&format!("write {}", tables.join(", ")));
+        let struck = self.next(&format!("write {}", tables(&writes)));
         self.before(struck).await?;
         let written = self.inner.execute_all(writes).await?;
         self.after(struck).await?;
         Ok(written)
     }
 
+    async fn hold_asking<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let struck = self.next("begin");
+        self.before(struck).await?;
+        let found = self.inner.hold_asking(statement, read).await?;
+        self.after(struck).await?;
+        Ok(found)
+    }
+
+    async fn write_at_once(
+        &mut self,
+        frame: &Frame,
+        writes: Vec<OnRows>,
+    ) -> Result<Duration, StoreError> {
+        self.before_writes().await;
+        let struck = self.next(&format!("write {} and commit", tables(&writes)));
+        self.before(struck).await?;
+        let waited = self.inner.write_at_once(frame, writes).await?;
+        struck.after_commit().map(|()| waited)
+    }
+
     async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
         let struck = self.next("commit");
         self.before(struck).await?;
         let durable = self.inner.commit_ahead().await?;
-        match struck.is(When::After) {
-            None => Ok(durable),
-            Some(kind) => {
-                end(kind);
-                Err(StoreError::UnknownCommit(lost().into()))
-            }
-        }
+        struck.after_commit().map(|()| durable)
     }
 
     fn seen(&self) -> Durable {

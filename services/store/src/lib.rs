@@ -30,6 +30,7 @@ mod reader;
 mod scan;
 mod session;
 pub mod sqlite;
+mod standing;
 mod statements;
 mod store;
 #[cfg(feature = "testing")]

@@ -370,6 +370,8 @@ impl Worker {
             let lock = if lost >= SHARED_ATTEMPTS || is_in_doubt {
                 tracing::debug!(target: WINDOW_LOG, "a batch asks for it alone");
                 WindowLock::Exclusive
+            } else if lost == 0 {
+                WindowLock::Deferred
             } else {
                 WindowLock::Shared
             };
@@ -394,8 +396,13 @@ impl Worker {
                 StoreError::UnknownCommit(_) => return Err(PostError::Unknown(Arc::new(error))),
                 // What does not fit together may have been read on both sides of another writer: it is
                 // read once more where there is none.
-                StoreError::Damaged(_) if lock == WindowLock::Shared => {
+                StoreError::Damaged(_) if lock != WindowLock::Exclusive => {
                     is_in_doubt = true;
+                    timings.lap(Step::Retry);
+                }
+                // Nor does what may have been decided by a rulebook that holds no longer.
+                StoreError::OutOfRange if lock == WindowLock::Deferred => {
+                    lost += 1;
                     timings.lap(Step::Retry);
                 }
                 StoreError::Damaged(what) => {
@@ -519,6 +526,8 @@ pub(crate) async fn decide_within(
                     let written = persist::write(unit, setting, batch.effects).await;
                     timings.lap(Step::Write);
                     written?;
+                } else {
+                    unit.confirm().await?;
                 }
                 return Ok((batch.decisions, writes));
             }

@@ -2,23 +2,28 @@
 //!
 //! Sets of rows go in as arrays ([`rows`]). The open window is locked by an advisory lock of
 //! the transaction: shared by batches, alone by a cut or by a batch that keeps losing; such locks queue
-//! fairly, so that a cut waits for the batches that were there before it and for no others. A unit whose
-//! process says nothing for as long as others wait for a lock is ended by the server. Units begin, commit
-//! and roll back by statements of our own, and a connection on which that did not come to its end is
-//! closed, not given back: sqlx 0.9.0 can put a connection with an open transaction back into its pool.
-//! Compare with [`crate::sqlite`].
+//! fairly, so that a cut waits for the batches that were there before it and for no others. A batch that
+//! defers it has no transaction before the one statement by which it holds the window, writes and commits.
+//! A unit whose process says nothing for as long as others wait for a lock is ended by the server. Units
+//! begin, commit and roll back by statements of our own, on connections that are kept for them
+//! ([`lender`]), and one on which anything did not come to its end is closed, not given back: sqlx 0.9.0
+//! can put a connection with an open transaction back into its pool. Compare with [`crate::sqlite`].
 
+mod lender;
 mod rows;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use coalition_ledger::time::Timestamp;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use self::rows::{add_all, arguments};
+use self::lender::{Lender, Lent, NotLent, TRUSTED_REST};
+use self::rows::{add_all, add_single, arguments};
 use crate::codec::{Columns, Rows, row};
 use crate::door::Door;
 use crate::durable::Durable;
@@ -26,17 +31,18 @@ use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
 use crate::session::{Engine, OnRows, Read, Session, read_each};
+use crate::standing::Standing;
 use crate::statements::{self as sql, GUARD, RANGES, Statement};
-use crate::traits::WindowLock;
+use crate::traits::{Frame, WindowLock};
 
 /// The advisory lock that stands for the open window: "coalwind" in ASCII.
 const WINDOW_LOCK_KEY: i64 = 0x636f_616c_7769_6e64;
 
+/// Has plans made anew.
+const DISCARD_PLANS: &str = "discard plans";
+
 /// Statements that a connection keeps prepared: all there are, and room.
 const PREPARED_STATEMENTS: usize = 256;
-
-/// A connection that rested for longer than this is asked whether it still is one.
-const TRUSTED_REST: Duration = Duration::from_secs(5);
 
 row!(PgRow);
 
@@ -44,18 +50,14 @@ row!(PgRow);
 #[derive(Debug)]
 pub struct PostgresStore {
     /// Connections of units: one of their own for each that may be at work.
-    units: PgPool,
+    units: Lender,
     /// Connections of readers and scans.
     readers: PgPool,
     /// How to connect.
     options: PgConnectOptions,
-    /// What a unit begins with, up to the lock.
-    pub(crate) begin_unit: Arc<str>,
-    /// Units begun so far, and how many may be at work at a time.
-    begun: AtomicU32,
-    at_work: u32,
     units_door: Door,
     readers_door: Door,
+    standing: Arc<Standing>,
 }
 
 impl PostgresStore {
@@ -73,7 +75,8 @@ impl PostgresStore {
             .application_name("coalition")
             .statement_cache_capacity(PREPARED_STATEMENTS)
             .disable_statement_logging();
-        let pool = |connections: u32, acquire_timeout: Duration| {
+        let pool = |connections: u32, acquire_timeout: Duration, prepare: &Arc<str>| {
+            let prepare = Arc::clone(prepare);
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(acquire_timeout)
@@ -86,93 +89,63 @@ impl PostgresStore {
                         Ok(true)
                     })
                 })
-        };
-        let statement_ms = settings.statement_timeout.as_millis();
-        let lock_ms = settings.lock_timeout.as_millis();
-        // Plans of readers know the values they are for. Those of units are made once for many
-        // units (`plans_are_old`): they look up by key, in the order of an index, whatever the tables hold.
-        let begin_unit = format!(
-            "begin isolation level read committed; \
-             set local statement_timeout = {statement_ms}; set local lock_timeout = {lock_ms}; \
-             set local idle_in_transaction_session_timeout = {lock_ms}; \
-             set local plan_cache_mode = force_generic_plan; set local jit = off; \
-             set local enable_seqscan = off; set local enable_hashjoin = off; \
-             set local enable_mergejoin = off; set local enable_bitmapscan = off; \
-             set local enable_sort = off; "
-        );
-        let prepare_reader: Arc<str> = format!(
-            "set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; \
-             set plan_cache_mode = force_custom_plan; set jit = off"
-        )
-        .into();
-        let units = pool(settings.units, settings.unit_timeout).connect_lazy_with(options.clone());
-        let readers = pool(settings.readers, settings.reader_timeout)
-            .after_connect(move |connection, _| {
-                let prepare = AssertSqlSafe(Arc::clone(&prepare_reader));
-                Box::pin(async move {
-                    sqlx::raw_sql(prepare).execute(connection).await?;
-                    Ok(())
+                .after_connect(move |connection, _| {
+                    let prepare = AssertSqlSafe(Arc::clone(&prepare));
+                    Box::pin(async move {
+                        sqlx::raw_sql(prepare).execute(connection).await?;
+                        Ok(())
+                    })
                 })
-            })
-            .connect_lazy_with(options.clone());
+                .connect_lazy_with(options.clone())
+        };
+        let prepare_unit = prepare_unit(settings).into();
+        let prepare_reader = prepare_reader(settings).into();
+        let units = pool(settings.units, settings.unit_timeout, &prepare_unit);
+        let units = Lender::new(units, settings.unit_timeout);
+        let readers = pool(settings.readers, settings.reader_timeout, &prepare_reader);
         Ok(Self {
             units,
             readers,
             options,
-            begin_unit: begin_unit.into(),
-            begun: AtomicU32::new(0),
-            at_work: settings.units,
             units_door: Door::new("units of work at a time"),
             readers_door: Door::new("questions to the books at a time"),
+            standing: Arc::default(),
         })
     }
 
-    /// What a unit begins with, the lock included.
-    fn begin_locked(&self, lock: WindowLock) -> String {
-        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
-        let discard = if plans_are_old(begun, self.at_work) {
-            "; discard plans"
-        } else {
-            ""
+    /// A session of a unit that has not begun, and whether its plans are to be made anew.
+    async fn unit(&self) -> Result<(PostgresSession, bool), StoreError> {
+        let passed = self.units_door.passed();
+        let mut lent = match self.units.borrow().await {
+            Ok(lent) => lent,
+            // Where nobody got one meanwhile, it is not the crowd: those who have them do not come to an end.
+            Err(NotLent::AllLent) if self.units_door.passed() != passed => {
+                self.units_door.turn_away();
+                return Err(StoreError::Busy);
+            }
+            Err(NotLent::AllLent) => return Err(failure(sqlx::Error::PoolTimedOut)),
+            Err(NotLent::Failed(error)) => return Err(failure(error)),
         };
-        let lock = match lock {
-            WindowLock::Shared => "pg_advisory_xact_lock_shared",
-            WindowLock::Exclusive => "pg_advisory_xact_lock",
-        };
-        format!(
-            "{}select {lock}({WINDOW_LOCK_KEY}){discard}",
-            self.begin_unit
-        )
+        self.units_door.pass();
+        let has_old_plans = plans_are_old(lent.serves());
+        Ok((PostgresSession::new(Connection::Unit(lent)), has_old_plans))
     }
 
-    /// A connection out of a pool, once one is free.
-    async fn connection(
-        pool: &PgPool,
-        door: &Door,
-    ) -> Result<PoolConnection<Postgres>, StoreError> {
-        let passed = door.passed();
-        match pool.acquire().await {
+    /// A session of a reader, once a connection is free.
+    async fn question(&self) -> Result<PostgresSession, StoreError> {
+        let passed = self.readers_door.passed();
+        match self.readers.acquire().await {
             Ok(connection) => {
-                door.pass();
-                Ok(connection)
+                self.readers_door.pass();
+                Ok(PostgresSession::new(Connection::Reader(connection)))
             }
             // Where nobody got one meanwhile, it is not the crowd: there are none to be had.
-            Err(sqlx::Error::PoolTimedOut) if door.passed() != passed => {
-                door.turn_away();
+            Err(sqlx::Error::PoolTimedOut) if self.readers_door.passed() != passed => {
+                self.readers_door.turn_away();
                 Err(StoreError::Busy)
             }
             Err(error) => Err(failure(error)),
         }
-    }
-
-    async fn open(
-        connection: PoolConnection<Postgres>,
-        begin: Arc<str>,
-    ) -> Result<PostgresSession, StoreError> {
-        let mut session = PostgresSession::new(connection);
-        session.is_open = true;
-        session.run(begin).await?;
-        Ok(session)
     }
 }
 
@@ -180,8 +153,8 @@ impl Engine for PostgresStore {
     type Session = PostgresSession;
 
     async fn begin(&self, lock: WindowLock) -> Result<PostgresSession, StoreError> {
-        let connection = Self::connection(&self.units, &self.units_door).await?;
-        Self::open(connection, self.begin_locked(lock).into()).await
+        let (session, has_old_plans) = self.unit().await?;
+        session.open(begin_locked(lock, has_old_plans)).await
     }
 
     async fn begin_asking<T: Send>(
@@ -190,27 +163,31 @@ impl Engine for PostgresStore {
         statement: &'static Statement,
         read: Read<T>,
     ) -> Result<(PostgresSession, Option<T>), StoreError> {
-        let connection = Self::connection(&self.units, &self.units_door).await?;
-        let mut session = PostgresSession::new(connection);
-        session.is_open = true;
-        let text = format!("{}; {}", self.begin_locked(lock), statement.postgres());
-        let text = sqlx::raw_sql(AssertSqlSafe(text));
-        let outcome = text.fetch_all(&mut **session.connection()?).await;
-        let rows = session.watch(outcome)?;
-        // The lock answers with a row of its own.
-        let found = rows.get(1).map(|row| read(&mut Columns::new(row)));
-        Ok((session, found.transpose()?))
+        let (mut session, has_old_plans) = self.unit().await?;
+        let begin = begin_locked(lock, has_old_plans);
+        let found = session.begin_asking(&begin, statement, read).await?;
+        Ok((session, found))
+    }
+
+    fn standing(&self) -> Option<&Arc<Standing>> {
+        Some(&self.standing)
+    }
+
+    async fn begin_deferred(&self) -> Result<PostgresSession, StoreError> {
+        let (mut session, has_old_plans) = self.unit().await?;
+        if has_old_plans {
+            session.run(DISCARD_PLANS).await?;
+        }
+        Ok(session)
     }
 
     async fn ask(&self) -> Result<PostgresSession, StoreError> {
-        let connection = Self::connection(&self.readers, &self.readers_door).await?;
-        Ok(PostgresSession::new(connection))
+        self.question().await
     }
 
     async fn snapshot(&self) -> Result<PostgresSession, StoreError> {
         let begin = "begin isolation level repeatable read read only";
-        let connection = Self::connection(&self.readers, &self.readers_door).await?;
-        Self::open(connection, begin.into()).await
+        self.question().await?.open(begin.to_owned()).await
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -233,52 +210,122 @@ impl Engine for PostgresStore {
     }
 }
 
+/// Whose connection it is.
+enum Connection {
+    Unit(Lent),
+    Reader(PoolConnection<Postgres>),
+}
+
+/// How a session stands to a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    /// There is none: statements are on their own.
+    None,
+    /// One may be open.
+    Open,
+    /// A statement of it has failed: it cannot be committed.
+    Failed,
+}
+
 /// A connection to PostgreSQL at work.
 pub struct PostgresSession {
-    connection: Option<PoolConnection<Postgres>>,
-    /// Whether a transaction may be open on it.
-    is_open: bool,
-    /// Whether a statement of the transaction has failed: then it cannot be committed.
-    has_failed: bool,
+    connection: Connection,
+    transaction: Transaction,
     /// Whether the connection is better closed than given back.
     is_suspect: bool,
+    /// Whether an answer is under way: whoever is dropped then leaves it to the next.
+    is_asking: bool,
 }
 
 impl PostgresSession {
-    fn new(connection: PoolConnection<Postgres>) -> Self {
-        let connection = Some(connection);
+    const fn new(connection: Connection) -> Self {
         Self {
             connection,
-            is_open: false,
-            has_failed: false,
+            transaction: Transaction::None,
             is_suspect: false,
+            is_asking: false,
         }
     }
 
-    /// The connection, until the session has ended.
-    fn connection(&mut self) -> Result<&mut PoolConnection<Postgres>, StoreError> {
-        self.connection
-            .as_mut()
-            .ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    /// The connection, to ask something.
+    fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.is_asking = true;
+        match &mut self.connection {
+            Connection::Unit(lent) => lent.connection(),
+            Connection::Reader(connection) => Some(&mut **connection),
+        }
+        .ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    }
+
+    /// Opens a transaction.
+    async fn open(mut self, begin: String) -> Result<Self, StoreError> {
+        self.transaction = Transaction::Open;
+        self.run(begin).await?;
+        Ok(self)
+    }
+
+    /// Begins a transaction that is to hold the window, and asks.
+    async fn begin_asking<T>(
+        &mut self,
+        begin: &str,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.transaction = Transaction::Open;
+        let text = format!("{begin}; {}", statement.postgres());
+        let text = sqlx::raw_sql(AssertSqlSafe(text));
+        let outcome = text.fetch_all(self.connection()?).await;
+        let rows = self.watch(outcome)?;
+        // The lock answers with a row of its own.
+        let found = rows.get(1).map(|row| read(&mut Columns::new(row)));
+        found.transpose()
     }
 
     /// Runs statements that answer nothing.
-    async fn run(&mut self, statements: Arc<str>) -> Result<(), StoreError> {
+    async fn run(&mut self, statements: impl Into<String>) -> Result<(), StoreError> {
         let connection = self.connection()?;
-        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
-        let outcome = statements.execute(&mut **connection).await;
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.into()));
+        let outcome = statements.execute(connection).await;
         self.watch(outcome).map(|_| ())
     }
 
-    /// Remembers failures.
+    /// The answer is here: remembers failures.
     fn watch<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        self.watch_for(outcome, failure)
+    }
+
+    /// The same, where a failure means this.
+    fn watch_for<T>(
+        &mut self,
+        outcome: Result<T, sqlx::Error>,
+        failure: fn(sqlx::Error) -> StoreError,
+    ) -> Result<T, StoreError> {
+        self.is_asking = false;
         outcome.map_err(|error| {
             let error = failure(error);
-            self.has_failed = true;
-            self.is_suspect |= matches!(error, StoreError::Unavailable(_));
+            if self.transaction == Transaction::Open {
+                self.transaction = Transaction::Failed;
+            }
+            self.is_suspect |= matches!(
+                error,
+                StoreError::Unavailable(_) | StoreError::UnknownCommit(_)
+            );
             error
         })
     }
+}
+
+/// Adds what statements that write sets are run with; says which those are.
+fn bind(
+    arguments: &mut PgArguments,
+    writes: Vec<OnRows>,
+) -> Result<Vec<&'static Statement>, StoreError> {
+    let mut statements = Vec::with_capacity(writes.len());
+    for OnRows { statement, rows } in writes {
+        add_all(arguments, statement, rows)?;
+        statements.push(statement);
+    }
+    Ok(statements)
 }
 
 impl Session for PostgresSession {
@@ -298,7 +345,7 @@ impl Session for PostgresSession {
             arguments(statement, rows)?,
         );
         let mut all = Vec::new();
-        let found = query.fetch(&mut **self.connection()?);
+        let found = query.fetch(self.connection()?);
         let outcome = read_each(found, read, &mut all).await;
         self.watch(outcome)?;
         all.into_iter().collect()
@@ -316,7 +363,7 @@ impl Session for PostgresSession {
             AssertSqlSafe(statement.postgres()),
             arguments(statement, rows)?,
         );
-        let outcome = query.execute(&mut **self.connection()?).await;
+        let outcome = query.execute(self.connection()?).await;
         self.watch(outcome).map(|done| done.rows_affected())
     }
 
@@ -335,7 +382,7 @@ impl Session for PostgresSession {
         }
         let text = AssertSqlSafe(sql::asking(statement, &questions));
         let query = sqlx::query_with(text, together);
-        let outcome = query.fetch_all(&mut **self.connection()?).await;
+        let outcome = query.fetch_all(self.connection()?).await;
         let rows = self.watch(outcome)?;
         let (mut found, mut answers) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in &rows {
@@ -354,18 +401,14 @@ impl Session for PostgresSession {
     const TOGETHER: bool = true;
 
     async fn execute_all(&mut self, writes: Vec<OnRows>) -> Result<Vec<u64>, StoreError> {
-        let mut together = PgArguments::default();
-        let mut statements = Vec::with_capacity(writes.len());
-        for OnRows { statement, rows } in writes {
-            add_all(&mut together, statement, rows)?;
-            statements.push(statement);
-        }
+        let mut arguments = PgArguments::default();
+        let statements = bind(&mut arguments, writes)?;
         if statements.is_empty() {
             return Ok(Vec::new());
         }
         let text = AssertSqlSafe(sql::together(&statements));
-        let query = sqlx::query_with(text, together);
-        let outcome = query.fetch_one(&mut **self.connection()?).await;
+        let query = sqlx::query_with(text, arguments);
+        let outcome = query.fetch_one(self.connection()?).await;
         let counts = self.watch(outcome)?;
         let mut counts = Columns::new(&counts);
         let counted = statements.iter().map(|_| counts.big());
@@ -374,16 +417,44 @@ impl Session for PostgresSession {
             .collect()
     }
 
+    async fn hold_asking<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let begin = begin_locked(WindowLock::Shared, false);
+        self.begin_asking(&begin, statement, read).await
+    }
+
+    async fn write_at_once(
+        &mut self,
+        frame: &Frame,
+        writes: Vec<OnRows>,
+    ) -> Result<Duration, StoreError> {
+        let mut arguments = PgArguments::default();
+        add_single(&mut arguments, WINDOW_LOCK_KEY)?;
+        add_single(&mut arguments, frame.window.uuid())?;
+        add_single(&mut arguments, frame.rulebook_version)?;
+        add_single(&mut arguments, frame.clock.map(Timestamp::micros))?;
+        let statements = bind(&mut arguments, writes)?;
+        let text = AssertSqlSafe(sql::at_once(&statements));
+        let query = sqlx::query_with(text, arguments);
+        let outcome = query.fetch_one(self.connection()?).await;
+        let held = self.watch_for(outcome, commit_failure)?;
+        let waited_us = Columns::new(&held).big()?;
+        Ok(Duration::from_micros(u64::try_from(waited_us).unwrap_or(0)))
+    }
+
     async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
-        if self.has_failed {
+        if self.transaction == Transaction::Failed {
             // PostgreSQL would answer such a commit with a rollback, and call it a success.
             self.rollback().await?;
             return Err(StoreError::Conflict);
         }
         let connection = self.connection()?;
-        let outcome = sqlx::raw_sql("commit").execute(&mut **connection).await;
-        outcome.map_err(commit_failure)?;
-        self.is_open = false;
+        let outcome = sqlx::raw_sql("commit").execute(connection).await;
+        self.watch_for(outcome, commit_failure)?;
+        self.transaction = Transaction::None;
         // The server answers once it is on disk, unless it was told not to care.
         Ok(Durable::already())
     }
@@ -394,9 +465,9 @@ impl Session for PostgresSession {
     }
 
     async fn rollback(mut self) -> Result<(), StoreError> {
-        if self.is_open {
-            self.run("rollback".into()).await?;
-            self.is_open = false;
+        if self.transaction != Transaction::None {
+            self.run("rollback").await?;
+            self.transaction = Transaction::None;
         }
         Ok(())
     }
@@ -406,28 +477,70 @@ impl Session for PostgresSession {
         if let Ok(connection) = self.connection() {
             let end = sqlx::raw_sql("select pg_terminate_backend(pg_backend_pid())");
             // That is how it says goodbye.
-            let _ = end.execute(&mut **connection).await;
+            let _ = end.execute(connection).await;
+            self.is_suspect = true;
         }
     }
 }
 
 impl Drop for PostgresSession {
     fn drop(&mut self) {
-        if let Some(mut connection) = self.connection.take()
-            && (self.is_open || self.is_suspect)
-        {
-            connection.close_on_drop();
+        let is_bad = self.transaction != Transaction::None || self.is_suspect;
+        match &mut self.connection {
+            Connection::Unit(lent) if is_bad || self.is_asking => lent.breaks(),
+            Connection::Reader(connection) if is_bad => connection.close_on_drop(),
+            // The pool itself waits for what is under way.
+            Connection::Unit(_) | Connection::Reader(_) => {}
         }
     }
 }
 
-/// Whether this unit, after so many, has plans made anew: one made for a small table may not be one for the
-/// table that it has become. That is whenever the number of units has doubled, on each of the connections,
-/// which take turns; all plans of a batch take longer to make than the batch. The server itself makes them
-/// anew where it has analysed a table, and a connection is replaced after half an hour.
-fn plans_are_old(begun: u32, connections: u32) -> bool {
-    let doubled = begun.checked_ilog2().map_or(0, |doublings| 1 << doublings);
-    begun - doubled < connections
+/// What all connections begin with.
+fn prepare(settings: &PoolSettings) -> String {
+    let statement_ms = settings.statement_timeout.as_millis();
+    let lock_ms = settings.lock_timeout.as_millis();
+    format!("set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; set jit = off")
+}
+
+/// What a connection of readers begins with: plans know the values that they are for.
+fn prepare_reader(settings: &PoolSettings) -> String {
+    format!(
+        "{}; set plan_cache_mode = force_custom_plan",
+        prepare(settings)
+    )
+}
+
+/// What a connection of units begins with: plans are made once for many units, and look up by key, in the
+/// order of an index, whatever the tables hold. A unit whose process says nothing for as long as others wait
+/// for a lock is ended.
+pub(crate) fn prepare_unit(settings: &PoolSettings) -> String {
+    let idle_ms = settings.lock_timeout.as_millis();
+    format!(
+        "{}; set idle_in_transaction_session_timeout = {idle_ms}; \
+         set default_transaction_isolation = 'read committed'; \
+         set plan_cache_mode = force_generic_plan; \
+         set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; \
+         set enable_bitmapscan = off; set enable_sort = off",
+        prepare(settings)
+    )
+}
+
+/// What a transaction begins with that holds the window.
+fn begin_locked(lock: WindowLock, has_old_plans: bool) -> String {
+    let lock = match lock {
+        WindowLock::Shared | WindowLock::Deferred => "pg_advisory_xact_lock_shared",
+        WindowLock::Exclusive => "pg_advisory_xact_lock",
+    };
+    let discard = if has_old_plans { DISCARD_PLANS } else { "" };
+    format!("begin; select {lock}({WINDOW_LOCK_KEY}); {discard}")
+}
+
+/// Whether plans are made anew for a unit on a connection that has served so many: one made for a small table
+/// may not be one for the table that it has become. That is whenever the number of units has doubled; all
+/// plans of a batch take longer to make than the batch. The server itself makes them anew where it has
+/// analysed a table.
+const fn plans_are_old(served: u32) -> bool {
+    served.is_power_of_two()
 }
 
 /// What a failure of a statement means: nothing of the transaction is stored.
@@ -496,13 +609,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_are_made_anew_on_each_connection_whenever_units_have_doubled() {
-        let made =
-            |connections: u32| (0..70).filter(move |begun| plans_are_old(*begun, connections));
-        assert!(made(1).eq([0, 1, 2, 4, 8, 16, 32, 64]));
-        assert!(made(3).eq([
-            0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 16, 17, 18, 32, 33, 34, 64, 65, 66
-        ]));
-        assert!(plans_are_old(1 << 31, 1) && !plans_are_old(u32::MAX, 1));
+    fn plans_are_made_anew_whenever_units_have_doubled() {
+        let made = (0..70).filter(|served| plans_are_old(*served));
+        assert!(made.eq([1, 2, 4, 8, 16, 32, 64]));
     }
 }

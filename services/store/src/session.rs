@@ -6,6 +6,8 @@
 //! that knows what a row says.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
 use coalition_ledger::time::Timestamp;
 use futures::{Stream, TryStreamExt as _};
@@ -13,8 +15,9 @@ use futures::{Stream, TryStreamExt as _};
 use crate::codec::{Columns, Row, Rows};
 use crate::durable::Durable;
 use crate::error::StoreError;
+use crate::standing::Standing;
 use crate::statements::Statement;
-use crate::traits::WindowLock;
+use crate::traits::{Frame, WindowLock};
 
 /// Reads one row of a statement's answer.
 pub(crate) type Read<T> = fn(&mut Columns<'_>) -> Result<T, StoreError>;
@@ -79,6 +82,28 @@ pub(crate) trait Session: Send + 'static {
         execute_each(self, writes)
     }
 
+    /// Takes the open window with others in a session that was [begun without
+    /// it](Engine::begin_deferred), and asks a first question, as [`Engine::begin_asking`].
+    fn hold_asking<T: Send>(
+        &mut self,
+        statement: &'static Statement,
+        read: Read<T>,
+    ) -> impl Future<Output = Result<Option<T>, StoreError>> + Send {
+        let _ = (statement, read);
+        async { Err(never_deferred()) }
+    }
+
+    /// The same, writes sets, and commits, in one call of the database: how long it waited for the window.
+    /// `Conflict` where the frame is another by then, or a statement did not write a row for each row given.
+    fn write_at_once(
+        &mut self,
+        frame: &Frame,
+        writes: Vec<OnRows>,
+    ) -> impl Future<Output = Result<Duration, StoreError>> + Send {
+        let _ = (frame, writes);
+        async { Err(never_deferred()) }
+    }
+
     /// Commits a transaction, which may be durable a little later.
     fn commit_ahead(self) -> impl Future<Output = Result<Durable, StoreError>> + Send;
 
@@ -128,6 +153,17 @@ pub(crate) trait Engine: Send + Sync + 'static {
         begin_then_ask(self, lock, statement, read)
     }
 
+    /// What its units stood in last, where they may defer the window's lock.
+    fn standing(&self) -> Option<&Arc<Standing>> {
+        None
+    }
+
+    /// A session for a unit that defers it: it is in no transaction, and each statement sees what is
+    /// committed.
+    fn begin_deferred(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send {
+        async { Err(never_deferred()) }
+    }
+
     /// A session for single questions, each of which sees what is committed.
     fn ask(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
 
@@ -147,6 +183,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Closes all connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// What an engine answers whose units never defer the window's lock.
+fn never_deferred() -> StoreError {
+    StoreError::Unsuitable("units of this engine hold the window from the beginning".into())
 }
 
 /// [`Session::fetch_asking`] where nothing but rows can be asked for.

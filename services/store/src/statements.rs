@@ -158,15 +158,56 @@ impl Statement {
 /// Statements that write sets, in one for PostgreSQL: it runs them in their order, and answers with
 /// how many rows each wrote. None sees what another wrote.
 pub(crate) fn together(statements: &[&Statement]) -> String {
-    let mut places = 0;
-    let (mut parts, mut counts) = (Vec::new(), Vec::new());
+    let mut parts = Vec::new();
+    let counts = count_written(statements, 0, &mut parts);
+    let counts: Vec<_> = counts.into_iter().map(|(written, _)| written).collect();
+    format!("with {} select {}", parts.join(", "), counts.join(", "))
+}
+
+/// The types of what [`at_once`] begins with: the window's lock, and the frame in which the rest was decided.
+pub(crate) const HOLD: [&str; 4] = ["bigint", "uuid", "bigint", "bigint"];
+
+/// The same as all of a transaction: it holds the window first, refuses where that or the rulebook or the
+/// clock is not what it is told, and where a statement writes another number of rows than it is given, and
+/// answers with how long it waited. What it reads, it reads as of before the window was held; whatever has
+/// changed meanwhile is for keys and versions to notice, as it is between any two batches.
+pub(crate) fn at_once(statements: &[&Statement]) -> String {
+    let hold = HOLD.iter().zip(1..);
+    let hold = hold.map(|(kind, place)| format!("${place}::{kind}"));
+    let hold = hold.collect::<Vec<_>>().join(", ");
+    let mut parts = vec![format!(
+        "held as materialized (select hold_window({hold}) as waited_us)"
+    )];
+    let counts = count_written(statements, HOLD.len(), &mut parts);
+    let counts = counts.into_iter();
+    let all = counts.map(|(written, given)| format!("{written} = {given}"));
+    let all = all.collect::<Vec<_>>().join(" and ");
+    format!(
+        "with {} select case when {all} then waited_us else refuse_batch() end from held",
+        parts.join(", ")
+    )
+}
+
+/// Adds statements that write sets to the parts of one, where so many values come first: how many rows each
+/// writes, and how many it is given.
+fn count_written(
+    statements: &[&Statement],
+    mut places: usize,
+    parts: &mut Vec<String>,
+) -> Vec<(String, String)> {
+    let mut counts = Vec::with_capacity(statements.len());
     for (n, statement) in statements.iter().enumerate() {
         let text = statement.postgres_after(places);
         parts.push(format!("w{n} as ({text} returning 1)"));
-        counts.push(format!("(select count(*) from w{n})"));
-        places += statement.parameters().len();
+        let parameters = statement.parameters();
+        let first = parameters.first().map_or("", String::as_str);
+        counts.push((
+            format!("(select count(*) from w{n})"),
+            format!("cardinality(${}::{first})", places + 1),
+        ));
+        places += parameters.len();
     }
-    format!("with {} select {}", parts.join(", "), counts.join(", "))
+    counts
 }
 
 /// A statement that fetches, and questions to others, in one for PostgreSQL: each row begins with
@@ -608,7 +649,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
     use super::*;
-    use crate::postgres::PostgresStore;
+    use crate::postgres::prepare_unit;
     use crate::testing::{Engine, TestDb, settings};
 
     /// Tables that grow with every posting or member.
@@ -751,15 +792,14 @@ mod tests {
         let Some(db) = TestDb::sandbox(Engine::Postgres).await else {
             return;
         };
-        let store = PostgresStore::connect(&db.url, &settings()).expect("a PostgreSQL URL");
         let mut connection = sqlx::postgres::PgConnection::connect(&db.url)
             .await
             .expect("the database is there");
-        let begin = AssertSqlSafe(store.begin_unit.to_string());
-        sqlx::raw_sql(begin)
+        let prepare = AssertSqlSafe(prepare_unit(&settings()));
+        sqlx::raw_sql(prepare)
             .execute(&mut connection)
             .await
-            .expect("begins");
+            .expect("can be set");
         for (name, statement) in ALL {
             if *name == "SQLITE_LIVE_LOTS" {
                 continue;
@@ -803,13 +843,17 @@ mod tests {
         let joint = [
             (
                 "members_asking",
+                &[][..],
                 &members[..],
                 asking(members[0], &members[1..]),
             ),
-            ("write_together", &written[..], together(&written)),
+            ("write_together", &[], &written[..], together(&written)),
+            ("write_at_once", &HOLD, &written[..], at_once(&written)),
         ];
-        for (name, parts, text) in joint {
-            let types: Vec<_> = parts.iter().flat_map(|part| part.parameters()).collect();
+        for (name, first, parts, text) in joint {
+            let types = parts.iter().flat_map(|part| part.parameters());
+            let first = first.iter().map(|kind| (*kind).to_owned());
+            let types: Vec<_> = first.chain(types).collect();
             let nulls = format!("({})", vec!["null"; types.len()].join(", "));
             let types = format!("({})", types.join(", "));
             let plan = plan_of(&mut connection, name, (&types, &nulls), &text).await;

@@ -1,5 +1,6 @@
 //! A store is an engine: what is said once for both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,8 +18,8 @@ use crate::traits::{Frame, Reader, Scan, Store, Unit, WindowLock};
 use crate::unit::{Work, not_set_up};
 
 /// Under which target the log tells, at level debug, who waited how long for the open window: one
-/// line when a unit of work has it, one when whoever had it alone gives it back, and one before a batch asks
-/// for it alone.
+/// line when a unit of work has it (or has had it, for so long), one when whoever had it alone gives it back,
+/// and one before a batch asks for it alone.
 pub const WINDOW_LOG: &str = "coalition_store::window";
 
 /// Held while a unit of work has the open window; tells the log when one that had it alone gives it back.
@@ -30,11 +31,16 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// The window that was asked for at `asked` is held.
-    fn begin(lock: WindowLock, asked: Instant) -> Self {
+    pub(crate) fn begin(lock: WindowLock, asked: Instant) -> Self {
         let since = Instant::now();
-        let waited_us = micros(since.duration_since(asked));
-        tracing::debug!(target: WINDOW_LOG, ?lock, waited_us, "held");
+        tell(lock, since.duration_since(asked), Duration::ZERO);
         Self { lock, since }
+    }
+
+    /// The window was asked for at `asked` with others, was had after `waited`, and is given back.
+    pub(crate) fn is_over(asked: Instant, waited: Duration) {
+        let held = asked.elapsed().saturating_sub(waited);
+        tell(WindowLock::Shared, waited, held);
     }
 }
 
@@ -45,6 +51,12 @@ impl Drop for Hold {
             tracing::debug!(target: WINDOW_LOG, held_us, "free");
         }
     }
+}
+
+/// Tells the log that the window has been held for so long, after so long a wait.
+fn tell(lock: WindowLock, waited: Duration, held: Duration) {
+    let (waited_us, for_us) = (micros(waited), micros(held));
+    tracing::debug!(target: WINDOW_LOG, ?lock, waited_us, for_us, "held");
 }
 
 /// A span in whole microseconds, for the log.
@@ -78,19 +90,34 @@ impl<E: Engine> Store for E {
 
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError> {
         let asked = Instant::now();
+        let standing = self.standing();
+        let lock = match lock {
+            WindowLock::Deferred => {
+                if let Some(standing) = standing
+                    && let Some(stood) = standing.get()
+                {
+                    let session = self.begin_deferred().await?;
+                    let unit = Work::deferred(session, Arc::clone(standing), stood);
+                    return Ok((Box::new(unit), stood.0));
+                }
+                WindowLock::Shared
+            }
+            lock => lock,
+        };
         // Read after the lock is held: what the last cut or change of the rulebook left.
         let (session, frame) = self
             .begin_asking(lock, &sql::FRAME, registry::read_frame)
             .await?;
         let hold = Hold::begin(lock, asked);
-        let Some((frame, first)) = frame else {
+        let Some(stood) = frame else {
             session.rollback().await?;
             return Err(not_set_up());
         };
-        Ok((
-            Box::new(Work::new(session, hold, frame.window, first)),
-            frame,
-        ))
+        if let Some(standing) = standing {
+            // Whoever holds it alone may be about to change it.
+            standing.set((lock == WindowLock::Shared).then_some(stood));
+        }
+        Ok((Box::new(Work::holding(session, hold, stood)), stood.0))
     }
 
     fn reader(&self) -> &dyn Reader {

@@ -30,6 +30,10 @@ use crate::model::{
 pub enum WindowLock {
     /// With others: a batch.
     Shared,
+    /// With others, and not before it writes, where the engine can: a batch at its first attempt. It stands
+    /// in what this process stood in last, as far as that is known; whether it still does, it hears as it
+    /// writes ([`Unit::write`]), or else when it asks ([`Unit::confirm`]).
+    Deferred,
     /// Alone: a cut, a change of the rulebook, or a batch that others were always faster than or that met
     /// books that look damaged.
     Exclusive,
@@ -82,6 +86,12 @@ impl Traces {
 /// task's handle. A unit in which a call failed answers its commit with `Conflict`.
 #[async_trait]
 pub trait Unit: Send {
+    /// Makes sure that the unit stands in what it was told, after all that it read and where it writes
+    /// nothing: `Conflict` where not. One that has not deferred its lock does.
+    async fn confirm(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     // Fetching for a batch.
 
     /// The rulebook, as of this unit.
@@ -135,7 +145,9 @@ pub trait Unit: Send {
     /// Writes what a batch changed, in `window` at `now`, and in one order: totals and positions last,
     /// so that a busy partner's rows are held for as short as possible. `Conflict` where a key exists, a
     /// row is missing, a version moved on, or a position's floor does not hold; each member's version
-    /// moves on by one. Rows of a kind come in the order in which everybody locks them.
+    /// moves on by one. Rows of a kind come in the order in which everybody locks them. Of a unit that has
+    /// deferred its lock it is the last call before the commit, and may be the commit: its failures include
+    /// `UnknownCommit`.
     async fn write(
         &mut self,
         window: WindowId,
@@ -354,7 +366,7 @@ pub trait Store: Send + Sync + 'static {
     fn is_at_hand(&self) -> bool {
         false
     }
-    /// Begins a unit of work and takes the open window's lock.
+    /// Begins a unit of work and takes the open window's lock, unless that is deferred.
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError>;
     /// Asks questions.
     fn reader(&self) -> &dyn Reader;

@@ -12,6 +12,7 @@
 mod writing;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use coalition_ledger::command::{CheckKey, IdentifierHash, RequestKey};
@@ -26,6 +27,7 @@ use coalition_ledger::snapshot::{
 };
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::Transaction;
+use tokio::time::Instant;
 
 use crate::codec::books::StoredMember;
 use crate::codec::{Coded, Rows, books, cells, registry};
@@ -34,9 +36,10 @@ use crate::error::StoreError;
 use crate::model::{AgreementRow, AgreementState, PartnerRow, SettlementRow, Window, WindowState};
 use crate::reader::read_settlement;
 use crate::session::{OnRows, Session, fetch_one, write_all};
+use crate::standing::{Standing, Stood};
 use crate::statements as sql;
 use crate::store::Hold;
-use crate::traits::{LotDemand, Traces, Unit};
+use crate::traits::{Frame, LotDemand, Traces, Unit, WindowLock};
 
 /// What this unit knows of a member's row: the end of the member's chain of transactions, and more.
 #[derive(Debug)]
@@ -51,11 +54,20 @@ struct Tail {
     due: Option<Timestamp>,
 }
 
+/// How a unit stands to the open window.
+enum Held {
+    /// It holds the window, which is let go after the session has ended, or as it is dropped.
+    Now { _hold: Hold },
+    /// It has not begun its transaction, and takes this to be what it stands in.
+    Deferred(Frame, Arc<Standing>),
+    /// It held the window for one call of the database, which committed all that there was to write.
+    Before,
+}
+
 /// A database transaction at work.
 pub(crate) struct Work<S> {
     session: S,
-    /// Let go after the session has ended, or as it is dropped.
-    _hold: Hold,
+    held: Held,
     tails: HashMap<MemberId, Tail>,
     /// Where the ids of windows begin, as the database has it or as this unit makes it; and whether
     /// the window's row does not say so yet.
@@ -63,22 +75,64 @@ pub(crate) struct Work<S> {
 }
 
 impl<S: Session> Work<S> {
-    /// Work in this window, whose first transaction that is.
-    pub(crate) fn new(
-        session: S,
-        hold: Hold,
-        window: WindowId,
-        first: Option<TransactionId>,
-    ) -> Self {
+    /// Work by someone who holds the window.
+    pub(crate) fn holding(session: S, hold: Hold, stood: Stood) -> Self {
+        Self::new(session, Held::Now { _hold: hold }, stood)
+    }
+
+    /// Work by someone who takes this to be what it stands in until it writes, or asks.
+    pub(crate) fn deferred(session: S, standing: Arc<Standing>, stood: Stood) -> Self {
+        Self::new(session, Held::Deferred(stood.0, standing), stood)
+    }
+
+    fn new(session: S, held: Held, (frame, first): Stood) -> Self {
+        let first = first.map(|first| (frame.window, (first, false)));
         Self {
             session,
-            _hold: hold,
+            held,
             tails: HashMap::new(),
-            firsts: first
-                .map(|first| (window, (first, false)))
-                .into_iter()
-                .collect(),
+            firsts: first.into_iter().collect(),
         }
+    }
+
+    /// What it stands in by now, if that is what it was told.
+    fn same(&mut self, found: Option<Stood>, told: Frame) -> Result<Stood, StoreError> {
+        let found = found.ok_or_else(not_set_up)?;
+        if let Held::Deferred(_, standing) = &self.held {
+            standing.set(Some(found));
+        }
+        if found.0 == told {
+            Ok(found)
+        } else {
+            Err(StoreError::Conflict)
+        }
+    }
+
+    /// Takes the window after all, in a transaction, of someone who deferred that.
+    async fn hold(&mut self) -> Result<(), StoreError> {
+        let Held::Deferred(told, _) = self.held else {
+            return Ok(());
+        };
+        let asked = Instant::now();
+        let found = self.session.hold_asking(&sql::FRAME, registry::read_frame);
+        let found = found.await?;
+        let hold = Hold::begin(WindowLock::Shared, asked);
+        let (_, first) = self.same(found, told)?;
+        self.held = Held::Now { _hold: hold };
+        // A first transaction of the window may have come meanwhile.
+        if let Some(first) = first {
+            let known = self.firsts.get(&told.window);
+            if known.is_none_or(|(known, _)| first <= *known) {
+                self.firsts.insert(told.window, (first, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the unit would leave something to write beyond what its rows say.
+    fn leaves_nothing(&self) -> bool {
+        let all_moved = self.tails.values().all(|tail| !tail.moved);
+        all_moved && self.firsts.values().all(|(_, is_new)| !is_new)
     }
 
     async fn fetch_members(&mut self, rows: Rows) -> Result<Vec<MemberBook>, StoreError> {
@@ -189,7 +243,18 @@ pub(crate) fn not_set_up() -> StoreError {
 
 #[async_trait]
 impl<S: Session> Unit for Work<S> {
+    async fn confirm(&mut self) -> Result<(), StoreError> {
+        let Held::Deferred(told, _) = self.held else {
+            return Ok(());
+        };
+        let read = registry::read_frame;
+        let found = fetch_one(&mut self.session, &sql::FRAME, Rows::none(), read).await?;
+        self.same(found, told).map(|_| ())
+    }
+
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError> {
+        // Its parts agree while nobody can change it.
+        self.hold().await?;
         read_rulebook(&mut self.session).await
     }
 
@@ -518,6 +583,14 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn commit_ahead(mut self: Box<Self>) -> Result<Durable, StoreError> {
+        match self.held {
+            Held::Now { .. } => {}
+            Held::Deferred(..) => {
+                self.confirm().await?;
+                return self.session.rollback().await.map(|()| Durable::already());
+            }
+            Held::Before => return Ok(Durable::already()),
+        }
         let ended = match self.move_tails().await {
             Ok(()) => self.widen_spans().await,
             failed => failed,

@@ -1,7 +1,7 @@
 //! How long writers waited for the window, from what the processes logged.
 //!
-//! A line is written when a unit of work holds the window, and one when whoever had it alone gave it
-//! back; each is stamped by the same machine's clock. A batch's wait that overlaps the time from the
+//! A line is written when a unit of work holds the window, or after it has, for so long; and one when whoever
+//! had it alone gave it back. Each is stamped by the same machine's clock. A batch's wait that overlaps the time from the
 //! asking to the giving back of somebody who wanted it alone was a wait for a cut (or for the clock, which
 //! moves under the same lock), or for a batch that others were always faster than, which says so before.
 //! All other waits are what the machine does to them.
@@ -61,6 +61,7 @@ pub(crate) fn of(logs: &[String]) -> Waits {
                 }
                 _ => {
                     let waited = line["waited_us"].as_u64().expect("a span");
+                    let at = at - line["for_us"].as_u64().expect("a span");
                     let is_shared = line["lock"].as_str().expect("which way") == "Shared";
                     if !is_shared {
                         asked.push((at - waited, is_batch));
@@ -147,7 +148,7 @@ mod tests {
     }
 
     fn held(lock: &str, waited_us: u64) -> String {
-        format!("\"held\",\"lock\":\"{lock}\",\"waited_us\":{waited_us}")
+        format!("\"held\",\"lock\":\"{lock}\",\"waited_us\":{waited_us},\"for_us\":0")
     }
 
     const FREE: &str = "\"free\",\"held_us\":300000";

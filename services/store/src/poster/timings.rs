@@ -13,13 +13,13 @@ pub const SLOW_BATCHES: &str = "coalition::slow_batch";
 /// What a batch does, in the order of [`Timings::spent`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// Begins a unit: gets a connection and the open window's lock.
+    /// Begins a unit: gets a connection and, unless that is deferred, the open window's lock.
     Begin,
     /// Fetches what the commands need.
     Fetch,
     /// Lets the ledger decide.
     Decide,
-    /// Writes what changed.
+    /// Writes what changed; and commits it, where the lock was deferred.
     Write,
     /// Commits.
     Commit,

@@ -87,6 +87,14 @@ fn add(
     added.map_err(refused)
 }
 
+/// Adds a single value.
+pub(super) fn add_single<'q, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
+where
+    T: Encode<'q, Postgres> + sqlx::Type<Postgres>,
+{
+    arguments.add(value).map_err(refused)
+}
+
 fn refused(error: BoxDynError) -> StoreError {
     StoreError::Database(sqlx::Error::Encode(error))
 }

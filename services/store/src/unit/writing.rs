@@ -10,12 +10,16 @@ use coalition_ledger::member::MemberBook;
 use coalition_ledger::snapshot::{Effects, MemberChange, PositionChange};
 use coalition_ledger::time::Timestamp;
 use coalition_ledger::transaction::Transaction;
+use tokio::time::Instant;
 
-use super::{Tail, Work};
+use super::{Held, Tail, Work};
+use crate::caught::caught;
 use crate::codec::{Cell, Rows, books, cells};
 use crate::error::StoreError;
 use crate::session::{OnRows, Session};
 use crate::statements as sql;
+use crate::store::Hold;
+use crate::traits::Frame;
 
 impl<S: Session> Work<S> {
     /// Writes all effects. Positions come last, so that a busy partner's row is held for as short as
@@ -61,9 +65,19 @@ impl<S: Session> Work<S> {
                 e.positions.iter().map(books::position_change),
             ),
         ];
+        let mut goes = goes::<S>(writes);
+        if let Held::Deferred(frame, _) = self.held {
+            if let [_] = goes[..]
+                && self.leaves_nothing()
+                && let Some(go) = goes.pop()
+            {
+                return self.write_at_once(frame, go).await;
+            }
+            self.hold().await?;
+        }
         let positions: &sql::Statement = &sql::MOVE_POSITIONS;
         let mut positions_moved = 0;
-        for go in goes::<S>(writes) {
+        for go in goes {
             let asked = go.iter().map(|write| (write.statement, write.rows.len()));
             let asked: Vec<_> = asked.collect();
             let written = self.session.execute_all(go).await?;
@@ -76,6 +90,20 @@ impl<S: Session> Work<S> {
             }
         }
         self.open_positions(&e.positions, positions_moved).await
+    }
+
+    /// Writes in one call of the database that takes the window, looks whether the frame still holds, and
+    /// commits. A panic in it leaves open whether it is stored, like a lost connection.
+    async fn write_at_once(&mut self, frame: Frame, go: Vec<OnRows>) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let written = caught(self.session.write_at_once(&frame, go)).await;
+        let written = written.unwrap_or_else(|panic| Err(StoreError::UnknownCommit(panic.into())));
+        // Whoever is refused may have waited all the time.
+        let waited = written.as_ref().copied();
+        Hold::is_over(asked, waited.unwrap_or_else(|_| asked.elapsed()));
+        written?;
+        self.held = Held::Before;
+        Ok(())
     }
 
     fn new_members(&mut self, books: &[MemberBook], now: Timestamp) -> OnRows {

@@ -5,6 +5,7 @@
 //! the engine itself and says so.
 
 mod batch;
+mod deferred;
 mod fixtures;
 mod positions;
 mod posting;
@@ -76,6 +77,14 @@ on_both_engines! {
         a_balance_shrinks_command_by_command
         points_of_many_lots_are_spent
         lots_that_are_wrong_are_named_and_nothing_is_told_twice;
+    deferred:
+        what_a_deferred_unit_writes_is_there
+        a_deferred_unit_writes_all_or_nothing
+        a_deferred_unit_that_writes_nothing_leaves_nothing
+        a_cut_refuses_deferred_units
+        a_change_of_the_rulebook_refuses_deferred_units
+        a_move_of_the_clock_refuses_deferred_units
+        a_deferred_unit_that_waits_for_a_cut_hears_of_it;
     writing:
         all_that_a_batch_changes_is_written
         one_row_that_is_refused_refuses_the_batch;
@@ -121,7 +130,8 @@ on_both_engines! {
         a_decline_moves_the_members_version
         many_units_at_once_lose_nothing
         the_log_of_a_file_is_copied_beside_the_commits
-        a_closed_store_answers_that_it_cannot_be_reached;
+        a_closed_store_answers_that_it_cannot_be_reached
+        units_one_after_the_other_share_a_connection;
     setting_up:
         migrating_again_changes_nothing
         other_terms_are_refused

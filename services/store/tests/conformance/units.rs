@@ -68,27 +68,43 @@ pub(crate) async fn a_call_dropped_half_way_leaves_nothing_open(db: &TestDb) {
     for polls in 0..12 {
         poll_and_drop(db.store.begin(WindowLock::Shared), polls).await;
         poll_and_drop(db.store.begin(WindowLock::Exclusive), polls).await;
+        poll_and_drop(db.store.begin(WindowLock::Deferred), polls).await;
         let record = request(Uuid::nil());
         let mut unit = unit(db).await;
         poll_and_drop(unit.insert_requests(&[record]), polls).await;
         drop(unit);
         // Whoever commits in spite of it stores all or nothing.
-        let (record, book) = (request(Uuid::nil()), member(0));
-        let effects = Effects {
-            requests: vec![record],
-            new_members: vec![book.clone()],
-            ..Effects::default()
-        };
-        let (mut unit, frame) = begin(db).await;
-        poll_and_drop(unit.write(frame.window, START, &effects), polls).await;
-        let is_committed = unit.commit().await.is_ok();
-        let found = db.store.reader().request(record.key).await;
-        let is_stored = found.expect("reads").is_some();
-        assert!(is_committed || !is_stored, "after {polls} polls");
-        let found = db.store.reader().member(book.id).await.expect("reads");
-        assert_eq!(found.is_some(), is_stored, "after {polls} polls");
-        if is_stored {
-            written.push(record);
+        for lock in [WindowLock::Shared, WindowLock::Deferred] {
+            // So that what it stands in is known.
+            crate::fixtures::unit(db)
+                .await
+                .rollback()
+                .await
+                .expect("rolls back");
+            let (record, book) = (request(Uuid::nil()), member(0));
+            let effects = Effects {
+                requests: vec![record],
+                new_members: vec![book.clone()],
+                ..Effects::default()
+            };
+            let (mut unit, frame) = db.store.begin(lock).await.expect("begins");
+            poll_and_drop(unit.members(&[book.id]), polls).await;
+            poll_and_drop(unit.write(frame.window, START, &effects), polls).await;
+            let is_committed = unit.commit().await.is_ok();
+            // What is under way without a transaction ends when it ends: before another is alone.
+            let (alone, _) = db.store.begin(WindowLock::Exclusive).await.expect("begins");
+            alone.rollback().await.expect("rolls back");
+            let found = db.store.reader().request(record.key).await;
+            let is_stored = found.expect("reads").is_some();
+            assert!(
+                is_committed || !is_stored || lock == WindowLock::Deferred,
+                "after {polls} polls"
+            );
+            let found = db.store.reader().member(book.id).await.expect("reads");
+            assert_eq!(found.is_some(), is_stored, "after {polls} polls");
+            if is_stored {
+                written.push(record);
+            }
         }
         poll_and_drop(db.store.reader().member(member_id()), polls).await;
         poll_and_drop(db.store.reader().network(), polls).await;
@@ -306,4 +322,28 @@ pub(crate) async fn a_closed_store_answers_that_it_cannot_be_reached(db: &TestDb
     assert!(begun.is_err_and(|error| unavailable(&error)));
     let read = db.store.reader().network().await;
     assert!(read.is_err_and(|error| unavailable(&error)));
+}
+
+/// A connection that has served units has their plans: the next one is served by it, not by a new one.
+pub(crate) async fn units_one_after_the_other_share_a_connection(db: &TestDb) {
+    if db.engine == Engine::Sqlite {
+        return;
+    }
+    let ours = "select count(*) from pg_stat_activity \
+                where datname = current_database() and application_name = 'coalition'";
+    let before = db.number(ours).await;
+    for _ in 0..20 {
+        unit(db).await.rollback().await.expect("rolls back");
+    }
+    let after_one = db.number(ours).await;
+    assert!(after_one <= before.max(1), "{before}, then {after_one}");
+    let three = [unit(db).await, unit(db).await, unit(db).await];
+    for unit in three {
+        unit.rollback().await.expect("rolls back");
+    }
+    let after_three = db.number(ours).await;
+    assert_eq!(after_three, after_one + 2, "each has one of its own");
+    // What broke is not lent again.
+    drop(unit(db).await);
+    unit(db).await.rollback().await.expect("rolls back");
 }

@@ -17,7 +17,7 @@ use crate::fixtures::*;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The open window as it will be once closed, and the one after it.
-fn turn(open: &Window) -> (Window, Window) {
+pub(crate) fn turn(open: &Window) -> (Window, Window) {
     let closed = Window {
         state: WindowState::Closed,
         closed_at: Some(day(open.number)),
@@ -143,7 +143,7 @@ pub(crate) async fn windows_move_between_states(db: &TestDb) {
 }
 
 /// Returns once a task stands in the queue for the window, which it must not get.
-async fn wait_until_waiting<T>(db: &TestDb, task: &JoinHandle<T>) {
+pub(crate) async fn wait_until_waiting<T>(db: &TestDb, task: &JoinHandle<T>) {
     let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted \
                    and database = (select oid from pg_database where datname = current_database())";
     let waits = async {

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coalition_ledger::command::RequestKey;
-use coalition_ledger::snapshot::{RequestRecord, Subject};
+use coalition_ledger::snapshot::{Effects, RequestRecord, Subject};
 use coalition_store::faults::When;
 use coalition_store::poster::PostError;
-use coalition_store::testing::{Database, Engine, Parts as _, settings};
-use coalition_store::{PoolSettings, Store, Unit, WindowLock, open};
+use coalition_store::testing::{Database, Engine, Parts as _, START, settings};
+use coalition_store::{Frame, PoolSettings, Store, Unit, WindowLock, open};
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::task::JoinHandle;
@@ -141,6 +141,12 @@ fn marker() -> RequestRecord {
     }
 }
 
+/// A unit of a process that has been at work before.
+async fn deferred(store: &Arc<dyn Store>) -> (Box<dyn Unit>, Frame) {
+    unit(store).await.rollback().await.expect("rolls back");
+    store.begin(WindowLock::Deferred).await.expect("begins")
+}
+
 async fn unit(store: &Arc<dyn Store>) -> Box<dyn Unit> {
     store.begin(WindowLock::Shared).await.expect("begins").0
 }
@@ -201,6 +207,37 @@ async fn a_call_dropped_while_its_answer_is_under_way_leaves_nothing_open() {
         assert!(stored.await.is_ok(), "the server was told to commit");
     }
     wire.assert_sound("writes that were dropped").await;
+
+    for _ in 0..DROPS {
+        let mut at_work = deferred(&wire.store).await.0;
+        let member = coalition_ledger::ids::MemberId::from_uuid(Uuid::from_u128(0x6e57));
+        wire.drop_half_way(async move { at_work.members(&[member]).await })
+            .await;
+        // The first prepares the statement, on the connection that the second gets: that one is all told
+        // in one question.
+        let [first, written] = [marker(), marker()];
+        let effects = |request| Effects {
+            requests: vec![request],
+            ..Effects::default()
+        };
+        let (mut at_work, frame) = deferred(&wire.store).await;
+        let wrote = at_work.write(frame.window, START, &effects(first)).await;
+        wrote.expect("nobody else wrote it");
+        at_work.commit().await.expect("there is nothing left to do");
+        let (mut at_work, frame) = deferred(&wire.store).await;
+        let effects = effects(written);
+        let write = async move { at_work.write(frame.window, START, &effects).await };
+        wire.drop_half_way(write).await;
+        // As a commit: the server had been told.
+        let stored = timeout(ASKED_MAX, async {
+            while wire.count(written).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(stored.await.is_ok(), "the server was told all of it");
+    }
+    wire.assert_sound("units without a transaction that were dropped")
+        .await;
 
     // Whoever left has not taken a connection along.
     let units = (0..settings().units).map(|_| unit(&wire.store));

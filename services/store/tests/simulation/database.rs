@@ -181,12 +181,8 @@ impl Database {
         self.log.len() as u64
     }
 
-    /// Begins a unit, which queues for the window; the receiver hears when it has it.
-    pub(crate) fn begin(
-        &mut self,
-        process: u32,
-        lock: WindowLock,
-    ) -> (UnitId, oneshot::Receiver<()>) {
+    /// Begins a unit, which does not hold the window.
+    pub(crate) fn begin(&mut self, process: u32) -> UnitId {
         self.begun += 1;
         let at_work = AtWork {
             process,
@@ -194,17 +190,22 @@ impl Database {
             waits_for: None,
         };
         self.units.insert(self.begun, at_work);
+        self.begun
+    }
+
+    /// Has a unit queue for the window; the receiver hears when it has it.
+    pub(crate) fn queue(&mut self, unit: UnitId, lock: WindowLock) -> oneshot::Receiver<()> {
         let (granted, grant) = oneshot::channel();
-        self.window_queue.push_back((self.begun, lock, granted));
+        self.window_queue.push_back((unit, lock, granted));
         self.grant_windows();
-        (self.begun, grant)
+        grant
     }
 
     fn grant_windows(&mut self) {
         while let Some((_, lock, _)) = self.window_queue.front() {
-            let shared = |(_, held): &(UnitId, WindowLock)| *held == WindowLock::Shared;
+            let shared = |(_, held): &(UnitId, WindowLock)| *held != WindowLock::Exclusive;
             let fits = match lock {
-                WindowLock::Shared => self.window_holders.iter().all(shared),
+                WindowLock::Shared | WindowLock::Deferred => self.window_holders.iter().all(shared),
                 WindowLock::Exclusive => self.window_holders.is_empty(),
             };
             if !fits {

@@ -189,3 +189,8 @@ fn a_forgotten_headroom_decrement_is_found() {
 fn a_window_read_before_the_lock_is_found() {
     is_found(Planted::WindowBeforeLock);
 }
+
+#[test]
+fn a_forgotten_frame_is_found() {
+    is_found(Planted::ForgottenFrame);
+}

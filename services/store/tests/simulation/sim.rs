@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coalition_ledger::{Clock, Timestamp};
-use coalition_store::StoreError;
+use coalition_store::{Frame, StoreError, WindowLock};
 use tokio::sync::Notify;
 
 use super::checks;
@@ -27,6 +27,8 @@ pub(crate) enum Planted {
     ForgottenHeadroom,
     /// A unit reads which window is open before it holds the window's lock.
     WindowBeforeLock,
+    /// A unit that deferred the window's lock does not look whether what it took to hold does, once it has it.
+    ForgottenFrame,
 }
 
 /// What all parts of a run share.
@@ -143,6 +145,8 @@ pub(crate) struct Process {
     pub(crate) sim: Arc<Sim>,
     dead: AtomicBool,
     died: Notify,
+    /// What its units stood in last.
+    stood: Mutex<Option<Frame>>,
 }
 
 impl Process {
@@ -152,7 +156,20 @@ impl Process {
             sim,
             dead: AtomicBool::new(false),
             died: Notify::new(),
+            stood: Mutex::default(),
         })
+    }
+
+    /// What a unit that defers its lock takes to hold.
+    pub(crate) fn stood(&self) -> Option<Frame> {
+        *self.stood.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A unit found this under this lock.
+    pub(crate) fn stand(&self, frame: Frame, lock: WindowLock) {
+        let is_shared = lock != WindowLock::Exclusive;
+        let stood = is_shared.then_some(frame);
+        *self.stood.lock().unwrap_or_else(PoisonError::into_inner) = stood;
     }
 
     /// Kills the process: nothing of it goes on, the server ends its units.

@@ -62,7 +62,7 @@ impl Store for SimStore {
     async fn begin(&self, lock: WindowLock) -> Result<(Box<dyn Unit>, Frame), StoreError> {
         let process = &self.process;
         process.turn().await;
-        let (id, granted, early) = {
+        let (id, early) = {
             let mut state = process.sim.state();
             let weather = state.weather;
             if state.chance(weather.refused) {
@@ -70,32 +70,22 @@ impl Store for SimStore {
                 return Err(unavailable());
             }
             let early = state.db.tables.frame();
-            let (id, granted) = state.db.begin(process.number, lock);
-            (id, granted, early)
+            let id = state.db.begin(process.number);
+            (id, early)
         };
-        if granted.await.is_err() {
-            // The unit was ended with its process.
-            std::future::pending::<()>().await;
-        }
         // From here on the unit is ended wherever this stops.
-        let unit = SimUnit::new(Arc::clone(process), id, early);
-        process.turn().await;
-        let mut state = process.sim.state();
+        let mut unit = SimUnit::new(Arc::clone(process), id, early);
+        if lock == WindowLock::Deferred
+            && let Some(frame) = process.stood()
+        {
+            unit.defers(frame);
+            return Ok((Box::new(unit), frame));
+        }
+        unit.take_window(lock).await;
         let is_early = process.sim.has(Planted::WindowBeforeLock);
-        let frame = if is_early {
-            early
-        } else {
-            state.db.tables.frame()
-        };
-        let began_after = state.db.commits();
-        state.note(|| {
-            format!(
-                "p{} u{id} begins {lock:?} after commit {began_after}",
-                process.number
-            )
-        });
-        drop(state);
-        Ok((Box::new(unit.in_frame(frame, began_after)), frame))
+        let frame = unit.stands(is_early.then_some(early));
+        process.stand(frame, lock);
+        Ok((Box::new(unit), frame))
     }
 
     fn reader(&self) -> &dyn Reader {

@@ -228,7 +228,12 @@ impl SimUnit {
 
 #[async_trait]
 impl Unit for SimUnit {
+    async fn confirm(&mut self) -> Result<(), StoreError> {
+        Self::confirm(self).await
+    }
+
     async fn rulebook(&mut self) -> Result<Rulebook, StoreError> {
+        self.hold().await?;
         self.read("rulebook", Tables::rulebook).await
     }
 
@@ -370,6 +375,7 @@ impl Unit for SimUnit {
         _: Timestamp,
         effects: &Effects,
     ) -> Result<(), StoreError> {
+        let was_deferred = self.hold().await?;
         // A set that is empty is no call.
         macro_rules! put {
             ($($kind:ident by $put:ident),+) => {
@@ -395,7 +401,7 @@ impl Unit for SimUnit {
             self.add_totals(window, &effects.totals).await?;
         }
         put!(positions by move_positions);
-        Ok(())
+        self.wrote_all(was_deferred).await
     }
 
     async fn remember(&mut self, request: &RequestRecord) -> Result<(), StoreError> {
@@ -555,6 +561,9 @@ impl Unit for SimUnit {
     }
 
     async fn commit_ahead(mut self: Box<Self>) -> Result<Durable, StoreError> {
+        if self.is_stored() {
+            return Ok(Durable::already());
+        }
         self.end_stored().await.map(|()| Durable::already())
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coalition_ledger::ids::MemberId;
 use coalition_ledger::member::{Known, MemberBook};
-use coalition_store::{Frame, StoreError};
+use coalition_store::{Frame, StoreError, WindowLock};
 
 use super::database::{Commit, Tables, UnitId, Wrote};
 use super::sim::{Planted, Process, unavailable};
@@ -19,11 +19,22 @@ use super::weather::CommitFate;
 /// Whether a row may become what a unit makes of it; the unit is refused where not.
 pub(crate) type Judged<V> = Option<Option<V>>;
 
+/// How a unit stands to the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Now,
+    /// It takes its frame to hold until it writes.
+    Deferred,
+    /// It was committed where it wrote.
+    Before,
+}
+
 /// A unit at work.
 pub(crate) struct SimUnit {
     pub(crate) process: Arc<Process>,
     id: UnitId,
     frame: Frame,
+    window: Held,
     began_after: u64,
     pub(crate) wrote: Wrote,
     /// Members whose rows the unit knows: the version, and whether a transaction is still to be
@@ -38,6 +49,7 @@ impl SimUnit {
             process,
             id,
             frame,
+            window: Held::Now,
             began_after: 0,
             wrote: Wrote::default(),
             tails: BTreeMap::new(),
@@ -45,11 +57,85 @@ impl SimUnit {
         }
     }
 
-    /// The same unit, which knows by now what it stands in.
-    pub(crate) fn in_frame(mut self, frame: Frame, began_after: u64) -> Self {
+    /// The unit takes this to be what it stands in.
+    pub(crate) fn defers(&mut self, frame: Frame) {
+        self.window = Held::Deferred;
         self.frame = frame;
-        self.began_after = began_after;
-        self
+        let mut state = self.process.sim.state();
+        self.began_after = state.db.commits();
+        let (number, id, began) = (self.process.number, self.id, self.began_after);
+        state.note(|| format!("p{number} u{id} begins deferred after commit {began}"));
+    }
+
+    /// The unit queues for the window until it has it.
+    pub(crate) async fn take_window(&mut self, lock: WindowLock) {
+        let granted = self.process.sim.state().db.queue(self.id, lock);
+        if granted.await.is_err() {
+            // The unit was ended with its process.
+            std::future::pending::<()>().await;
+        }
+        self.process.turn().await;
+        self.process
+            .trace(|| format!("u{} holds the window {lock:?}", self.id));
+    }
+
+    /// The unit holds the window: what it stands in, unless it knows better.
+    pub(crate) fn stands(&mut self, early: Option<Frame>) -> Frame {
+        let mut state = self.process.sim.state();
+        self.frame = early.unwrap_or_else(|| state.db.tables.frame());
+        self.began_after = state.db.commits();
+        let (number, id, began) = (self.process.number, self.id, self.began_after);
+        state.note(|| format!("p{number} u{id} begins after commit {began}"));
+        self.frame
+    }
+
+    /// Whether the frame that the unit was told is the one that is committed.
+    fn told_right(&mut self) -> Result<(), StoreError> {
+        let found = self.process.sim.state().db.tables.frame();
+        self.process.stand(found, WindowLock::Deferred);
+        if found == self.frame || self.process.sim.has(Planted::ForgottenFrame) {
+            return Ok(());
+        }
+        self.process
+            .trace(|| format!("u{} stood in another frame", self.id));
+        self.has_failed = true;
+        Err(StoreError::Conflict)
+    }
+
+    /// A unit that deferred the window takes it; whether it was one.
+    pub(crate) async fn hold(&mut self) -> Result<bool, StoreError> {
+        if self.window != Held::Deferred {
+            return Ok(false);
+        }
+        self.call("hold", true).await?;
+        self.take_window(WindowLock::Shared).await;
+        self.told_right()?;
+        self.window = Held::Now;
+        Ok(true)
+    }
+
+    /// A unit that deferred the window up to here may be committed by what it wrote.
+    pub(crate) async fn wrote_all(&mut self, was_deferred: bool) -> Result<(), StoreError> {
+        let is_all = self.tails.values().all(|(_, is_moved)| !is_moved);
+        if was_deferred && is_all && self.process.sim.state().rng.bool() {
+            self.window = Held::Before;
+            return self.end_stored().await;
+        }
+        Ok(())
+    }
+
+    /// A unit that deferred the window and writes nothing makes sure of its frame.
+    pub(crate) async fn confirm(&mut self) -> Result<(), StoreError> {
+        if self.window == Held::Deferred {
+            self.call("confirm", false).await?;
+            self.told_right()?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing left to commit.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.window == Held::Before
     }
 
     /// A call of the unit: time passes, and something may go wrong.
