@@ -10,6 +10,9 @@ declare
   asked timestamptz := clock_timestamp();
   held timestamptz;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise invalid_transaction_state using message = 'what is committed later would not be seen';
+  end if;
   perform pg_advisory_xact_lock_shared(lock_key);
   held := clock_timestamp();
   perform from network join windows on state = 1

@@ -400,7 +400,7 @@ impl Worker {
                     is_in_doubt = true;
                     timings.lap(Step::Retry);
                 }
-                // Nor does what may have been decided by a rulebook that holds no longer.
+                // What may have been decided by a rulebook that holds no longer is decided once more.
                 StoreError::OutOfRange if lock == WindowLock::Deferred => {
                     lost += 1;
                     timings.lap(Step::Retry);

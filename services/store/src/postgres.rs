@@ -532,7 +532,7 @@ fn begin_locked(lock: WindowLock, has_old_plans: bool) -> String {
         WindowLock::Exclusive => "pg_advisory_xact_lock",
     };
     let discard = if has_old_plans { DISCARD_PLANS } else { "" };
-    format!("begin; select {lock}({WINDOW_LOCK_KEY}); {discard}")
+    format!("begin isolation level read committed; select {lock}({WINDOW_LOCK_KEY}); {discard}")
 }
 
 /// Whether plans are made anew for a unit on a connection that has served so many: one made for a small table

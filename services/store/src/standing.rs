@@ -9,7 +9,7 @@ use crate::traits::Frame;
 /// A frame, and the first transaction of its window, if it has any.
 pub(crate) type Stood = (Frame, Option<TransactionId>);
 
-/// What was read last under the window's lock.
+/// What was read last: under the window's lock, or as committed.
 #[derive(Debug, Default)]
 pub(crate) struct Standing(Mutex<Option<Stood>>);
 
@@ -19,7 +19,7 @@ impl Standing {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It was this under the lock, or was found to be something else.
+    /// It was found to be this; `None`: somebody is about to change it.
     pub(crate) fn set(&self, stood: Option<Stood>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stood;
     }

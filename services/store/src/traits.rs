@@ -78,7 +78,7 @@ impl Traces {
 }
 
 /// One database transaction. Dropped without [`Unit::commit`] or [`Unit::commit_ahead`], nothing of it
-/// is stored.
+/// is stored; but for one that has deferred its lock, whose [`Unit::write`] may be its commit.
 ///
 /// Dropping is safe at any point, a call half way included, but it is dear: on PostgreSQL the
 /// connection is closed, on SQLite the next unit rolls back first. Whoever meets an error calls

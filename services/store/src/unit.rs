@@ -62,6 +62,8 @@ enum Held {
     Deferred(Frame, Arc<Standing>),
     /// It held the window for one call of the database, which committed all that there was to write.
     Before,
+    /// That call came to another end: there is nothing left to commit, whatever was.
+    Lost,
 }
 
 /// A database transaction at work.
@@ -110,8 +112,11 @@ impl<S: Session> Work<S> {
 
     /// Takes the window after all, in a transaction, of someone who deferred that.
     async fn hold(&mut self) -> Result<(), StoreError> {
-        let Held::Deferred(told, _) = self.held else {
-            return Ok(());
+        let told = match self.held {
+            Held::Now { .. } => return Ok(()),
+            Held::Deferred(told, _) => told,
+            // It can do nothing more under the window that it held.
+            Held::Before | Held::Lost => return Err(StoreError::Conflict),
         };
         let asked = Instant::now();
         let found = self.session.hold_asking(&sql::FRAME, registry::read_frame);
@@ -391,6 +396,7 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn remember(&mut self, request: &RequestRecord) -> Result<(), StoreError> {
+        self.hold().await?;
         let row = Rows::one(books::request_row(request));
         write_all(&mut self.session, &sql::INSERT_REQUESTS, row).await
     }
@@ -442,6 +448,7 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn turn_window(&mut self, closed: &Window, opened: &Window) -> Result<(), StoreError> {
+        self.hold().await?;
         let closing = Rows::one(registry::window_closing(closed));
         write_one(&mut self.session, &sql::CLOSE_WINDOW, closing).await?;
         let opening = Rows::one(registry::window_row(opened));
@@ -454,6 +461,7 @@ impl<S: Session> Unit for Work<S> {
         from: WindowState,
         to: WindowState,
     ) -> Result<(), StoreError> {
+        self.hold().await?;
         let rows = ids
             .iter()
             .map(|id| cells![id.uuid(), from.number(), to.number()])
@@ -462,6 +470,7 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn insert_settlement(&mut self, row: &SettlementRow) -> Result<(), StoreError> {
+        self.hold().await?;
         let session = &mut self.session;
         let settlement = Rows::one(registry::settlement_row(row));
         write_one(session, &sql::INSERT_SETTLEMENTS, settlement).await?;
@@ -525,17 +534,20 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn insert_partner(&mut self, row: &PartnerRow) -> Result<(), StoreError> {
+        self.hold().await?;
         let partner = Rows::one(registry::partner_row(row));
         write_one(&mut self.session, &sql::INSERT_PARTNERS, partner).await?;
         self.move_rulebook().await
     }
 
     async fn insert_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError> {
+        self.hold().await?;
         let agreement = Rows::one(registry::agreement_row(row)?);
         write_one(&mut self.session, &sql::INSERT_AGREEMENTS, agreement).await
     }
 
     async fn accept_agreement(&mut self, row: &AgreementRow) -> Result<(), StoreError> {
+        self.hold().await?;
         let acceptance = Rows::one(registry::acceptance(row));
         write_one(&mut self.session, &sql::ACCEPT_AGREEMENT, acceptance).await?;
         match row.state {
@@ -579,6 +591,7 @@ impl<S: Session> Unit for Work<S> {
     }
 
     async fn set_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.hold().await?;
         write_one(&mut self.session, &sql::SET_CLOCK, Rows::one(cells![now])).await
     }
 
@@ -590,6 +603,10 @@ impl<S: Session> Unit for Work<S> {
                 return self.session.rollback().await.map(|()| Durable::already());
             }
             Held::Before => return Ok(Durable::already()),
+            Held::Lost => {
+                self.session.rollback().await?;
+                return Err(StoreError::Conflict);
+            }
         }
         let ended = match self.move_tails().await {
             Ok(()) => self.widen_spans().await,

@@ -38,8 +38,8 @@ pub(crate) struct Waits {
 /// Reads the logs of all processes.
 pub(crate) fn of(logs: &[String]) -> Waits {
     let mut waits = Waits::default();
-    // Waits of batches, and which of them waited to be alone.
-    let mut batches: Vec<(Span, bool)> = Vec::new();
+    // Within which span batches waited, for how long, and which of them waited to be alone.
+    let mut batches: Vec<(Span, u64, bool)> = Vec::new();
     let (mut cuts, mut lone): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
     for log in logs {
         // Several may ask for it alone in one process, but only one has it.
@@ -61,13 +61,14 @@ pub(crate) fn of(logs: &[String]) -> Waits {
                 }
                 _ => {
                     let waited = line["waited_us"].as_u64().expect("a span");
-                    let at = at - line["for_us"].as_u64().expect("a span");
+                    let since = at - line["for_us"].as_u64().expect("a span") - waited;
                     let is_shared = line["lock"].as_str().expect("which way") == "Shared";
                     if !is_shared {
-                        asked.push((at - waited, is_batch));
+                        asked.push((since, is_batch));
                     }
                     if is_shared || std::mem::take(&mut is_batch) {
-                        batches.push(((at - waited, at), !is_shared));
+                        // It waited somewhere between the two.
+                        batches.push(((since, at), waited, !is_shared));
                     }
                 }
             }
@@ -80,8 +81,7 @@ pub(crate) fn of(logs: &[String]) -> Waits {
         let mut alone = alone.iter();
         alone.any(|(start, end)| *start < to && from < *end)
     };
-    for (span, is_lone) in batches {
-        let waited_us = span.1 - span.0;
+    for (span, waited_us, is_lone) in batches {
         let (for_a_cut, for_a_batch) = (meets(&cuts, span), is_lone || meets(&lone, span));
         waits.for_cuts += usize::from(for_a_cut);
         waits.for_lone_batches += usize::from(for_a_batch && !is_lone);

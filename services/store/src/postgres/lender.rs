@@ -12,10 +12,13 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A connection that rested for longer than this is asked whether it still is one.
 pub(super) const TRUSTED_REST: Duration = Duration::from_secs(5);
+
+/// How long one has to answer that question: then there are others, and new ones.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// A connection is not lent again after this, so that nothing that a server keeps for it grows for ever.
 const LENT_MAX: Duration = Duration::from_mins(30);
@@ -99,10 +102,15 @@ impl Lender {
         let permit = timeout_at(until, permit).await;
         let permit = permit.map_err(|_| NotLent::AllLent)?;
         let permit = permit.map_err(|_| NotLent::Failed(sqlx::Error::PoolClosed))?;
-        let kept = match self.kept().await {
-            Some(kept) => kept,
-            None => self.made(until).await.map_err(NotLent::Failed)?,
-        };
+        // A server may leave a question unanswered: a connection that rested may be dead without a word.
+        let kept = timeout_at(until, async {
+            match self.kept().await {
+                Some(kept) => Ok(kept),
+                None => self.made().await,
+            }
+        });
+        let kept = kept.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let kept = kept.map_err(NotLent::Failed)?;
         Ok(Lent {
             kept: Some(kept),
             shelf: Arc::clone(&self.shelf),
@@ -115,21 +123,21 @@ impl Lender {
         loop {
             let mut kept = self.shelf.take()?;
             if kept.made.elapsed() > LENT_MAX {
-                // It is given up either way.
-                let _ = kept.connection.close().await;
                 continue;
             }
-            let is_trusted = kept.is_trusted && kept.given_back.elapsed() <= TRUSTED_REST;
-            if is_trusted || kept.connection.ping().await.is_ok() {
+            if kept.is_trusted && kept.given_back.elapsed() <= TRUSTED_REST {
+                return Some(kept);
+            }
+            let answer = timeout(ANSWER_MAX, kept.connection.ping()).await;
+            if answer.is_ok_and(|answer| answer.is_ok()) {
                 return Some(kept);
             }
         }
     }
 
     /// A new one.
-    async fn made(&self, until: Instant) -> Result<Kept, sqlx::Error> {
-        let connection = timeout_at(until, self.pool.acquire()).await;
-        let connection = connection.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+    async fn made(&self) -> Result<Kept, sqlx::Error> {
+        let connection = self.pool.acquire().await?;
         let now = Instant::now();
         Ok(Kept {
             connection: connection.detach(),
@@ -142,7 +150,10 @@ impl Lender {
 
     /// Closes all connections, after the units under way.
     pub(super) async fn close(&self) {
-        if let Ok(all) = self.permits.acquire_many(self.connections).await {
+        // Whoever waits for a new one hears of it at once.
+        let units_are_over = self.permits.acquire_many(self.connections);
+        let (all, ()) = tokio::join!(units_are_over, self.pool.close());
+        if let Ok(all) = all {
             self.permits.close();
             drop(all);
         }
@@ -150,7 +161,6 @@ impl Lender {
             // It is given up either way.
             let _ = kept.connection.close().await;
         }
-        self.pool.close().await;
     }
 }
 

@@ -66,15 +66,14 @@ impl<S: Session> Work<S> {
             ),
         ];
         let mut goes = goes::<S>(writes);
-        if let Held::Deferred(frame, _) = self.held {
-            if let [_] = goes[..]
-                && self.leaves_nothing()
-                && let Some(go) = goes.pop()
-            {
-                return self.write_at_once(frame, go).await;
-            }
-            self.hold().await?;
+        if let Held::Deferred(frame, _) = self.held
+            && let [_] = goes[..]
+            && self.leaves_nothing()
+            && let Some(go) = goes.pop()
+        {
+            return self.write_at_once(frame, go).await;
         }
+        self.hold().await?;
         let positions: &sql::Statement = &sql::MOVE_POSITIONS;
         let mut positions_moved = 0;
         for go in goes {
@@ -95,12 +94,16 @@ impl<S: Session> Work<S> {
     /// Writes in one call of the database that takes the window, looks whether the frame still holds, and
     /// commits. A panic in it leaves open whether it is stored, like a lost connection.
     async fn write_at_once(&mut self, frame: Frame, go: Vec<OnRows>) -> Result<(), StoreError> {
+        self.held = Held::Lost;
         let asked = Instant::now();
         let written = caught(self.session.write_at_once(&frame, go)).await;
         let written = written.unwrap_or_else(|panic| Err(StoreError::UnknownCommit(panic.into())));
-        // Whoever is refused may have waited all the time.
-        let waited = written.as_ref().copied();
-        Hold::is_over(asked, waited.unwrap_or_else(|_| asked.elapsed()));
+        match &written {
+            Ok(waited) => Hold::is_over(asked, *waited),
+            // It may have waited all the time.
+            Err(StoreError::Conflict) => Hold::is_over(asked, asked.elapsed()),
+            Err(_) => {}
+        }
         written?;
         self.held = Held::Before;
         Ok(())

@@ -129,7 +129,7 @@ pub(crate) async fn a_call_dropped_half_way_leaves_nothing_open(db: &TestDb) {
     if db.engine == Engine::Postgres {
         let idle = "select count(*) from pg_stat_activity where state like 'idle in transaction%' \
                     and datname = current_database()";
-        // Connections are closed by tasks of their own; closing the store waits for them.
+        // Connections of readers are closed by tasks of their own; closing the store waits for them.
         db.store.close().await;
         assert_eq!(db.number(idle).await, 0);
     }
@@ -343,7 +343,12 @@ pub(crate) async fn units_one_after_the_other_share_a_connection(db: &TestDb) {
     }
     let after_three = db.number(ours).await;
     assert_eq!(after_three, after_one + 2, "each has one of its own");
-    // What broke is not lent again.
+    // What broke is not lent again: with the unit that it served, its connection ends.
     drop(unit(db).await);
+    let gone = tokio::time::timeout(std::time::Duration::from_mins(1), async {
+        while db.number(ours).await == after_three {}
+    });
+    gone.await.expect("a connection less");
     unit(db).await.rollback().await.expect("rolls back");
+    assert_eq!(db.number(ours).await, after_three - 1);
 }

@@ -567,6 +567,27 @@ async fn whoever_loses_again_and_again_is_let_through_on_postgres() {
     walk.end().await;
 }
 
+/// Whoever is refused is so by the rulebook that holds, though nothing is written by which that could be found.
+#[tokio::test]
+async fn a_refusal_is_by_the_rulebook_that_holds_on_postgres() {
+    let Some(mut walk) = Walk::begin(Engine::Postgres).await else {
+        return;
+    };
+    walk.batches = Batches::Plain;
+    let poster = walk.poster().await;
+    let before = poster.post(world::early(1)).await.expect("answers");
+    let elsewhere = open(&walk.database.url, &settings()).await;
+    let elsewhere = elsewhere.expect("a server takes many");
+    world::latecomer(&elsewhere).await;
+    let after = poster.post(world::early(2)).await.expect("answers");
+    // Neither is posted: nobody has agreed to anything. But by then the partner is known.
+    assert!(matches!(before, Decision::Refused(_)), "{before:?}");
+    assert_ne!(format!("{before:?}"), format!("{after:?}"));
+    elsewhere.close().await;
+    poster.shut_down().await;
+    walk.end().await;
+}
+
 macro_rules! walks {
     ($($name:ident: $when:ident $kind:ident $callers:ident;)+) => {
         mod on_sqlite {

@@ -26,6 +26,8 @@ use uuid::Uuid;
 const CAFE: PartnerId = PartnerId::from_uuid(Uuid::from_u128(0xcafe));
 /// Where they are spent.
 const SALON: PartnerId = PartnerId::from_uuid(Uuid::from_u128(0x5a1c));
+/// Is not there from the beginning.
+const LATER: PartnerId = PartnerId::from_uuid(Uuid::from_u128(0x1a7e));
 /// Earns and spends.
 const GUEST: MemberId = MemberId::from_uuid(Uuid::from_u128(0x6e57));
 /// Has spent what it returns: always in debt.
@@ -166,6 +168,23 @@ pub(crate) fn plain_commands(batch: u32) -> Vec<Command> {
 pub(crate) fn rival(number: u32) -> Command {
     let earn = earn(GUEST, &format!("rival-{number}"), 100);
     request(CAFE.uuid(), number, 0x11, earn)
+}
+
+/// An earn at a partner who comes later.
+pub(crate) fn early(number: u32) -> Command {
+    let mut action = earn(GUEST, &format!("early-{number}"), 100);
+    if let Action::Earn(earn) = &mut action {
+        earn.partner = LATER;
+    }
+    request(LATER.uuid(), number, 0x12, action)
+}
+
+/// That partner comes.
+pub(crate) async fn latecomer(store: &Arc<dyn Store>) {
+    let (mut unit, _) = store.begin(WindowLock::Exclusive).await.expect("begins");
+    let row = partner(LATER, "later");
+    unit.insert_partner(&row).await.expect("is new");
+    unit.commit().await.expect("commits");
 }
 
 fn request_id(batch: u32, number: u32) -> Uuid {
