@@ -14,7 +14,8 @@ pub enum StoreError {
     /// The database cannot be reached; nothing is stored.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),
-    /// The connection was lost during the commit, or during a statement that is one: stored or not, only a retry can tell.
+    /// The connection was lost during the commit, or during a statement that is one: stored or not, only a
+    /// retry can tell.
     #[error("the outcome of the commit is unknown")]
     UnknownCommit(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A bug: the work ended in a panic before its commit; nothing is stored.

@@ -22,7 +22,7 @@ use sqlx::postgres::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use self::lender::{Lender, Lent, NotLent, TRUSTED_REST};
+use self::lender::{Lender, Lent, TRUSTED_REST};
 use self::rows::{add_all, add_single, arguments};
 use crate::codec::{Columns, Rows, row};
 use crate::door::Door;
@@ -115,37 +115,35 @@ impl PostgresStore {
 
     /// A session of a unit that has not begun, and whether its plans are to be made anew.
     async fn unit(&self) -> Result<(PostgresSession, bool), StoreError> {
-        let passed = self.units_door.passed();
-        let mut lent = match self.units.borrow().await {
-            Ok(lent) => lent,
-            // Where nobody got one meanwhile, it is not the crowd: those who have them do not come to an end.
-            Err(NotLent::AllLent) if self.units_door.passed() != passed => {
-                self.units_door.turn_away();
-                return Err(StoreError::Busy);
-            }
-            Err(NotLent::AllLent) => return Err(failure(sqlx::Error::PoolTimedOut)),
-            Err(NotLent::Failed(error)) => return Err(failure(error)),
-        };
-        self.units_door.pass();
+        let mut lent = let_in(&self.units_door, self.units.borrow()).await?;
         let has_old_plans = plans_are_old(lent.serves());
         Ok((PostgresSession::new(Connection::Unit(lent)), has_old_plans))
     }
 
-    /// A session of a reader, once a connection is free.
+    /// A session of a reader.
     async fn question(&self) -> Result<PostgresSession, StoreError> {
-        let passed = self.readers_door.passed();
-        match self.readers.acquire().await {
-            Ok(connection) => {
-                self.readers_door.pass();
-                Ok(PostgresSession::new(Connection::Reader(connection)))
-            }
-            // Where nobody got one meanwhile, it is not the crowd: there are none to be had.
-            Err(sqlx::Error::PoolTimedOut) if self.readers_door.passed() != passed => {
-                self.readers_door.turn_away();
-                Err(StoreError::Busy)
-            }
-            Err(error) => Err(failure(error)),
+        let connection = let_in(&self.readers_door, self.readers.acquire()).await?;
+        Ok(PostgresSession::new(Connection::Reader(connection)))
+    }
+}
+
+/// What is to be had behind a door, once it is.
+async fn let_in<T>(
+    door: &Door,
+    had: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    let passed = door.passed();
+    match had.await {
+        Ok(had) => {
+            door.pass();
+            Ok(had)
         }
+        // Where nobody got one meanwhile, it is not the crowd: there are none to be had.
+        Err(sqlx::Error::PoolTimedOut) if door.passed() != passed => {
+            door.turn_away();
+            Err(StoreError::Busy)
+        }
+        Err(error) => Err(failure(error)),
     }
 }
 

@@ -88,9 +88,7 @@ impl Traces {
 pub trait Unit: Send {
     /// Makes sure that the unit stands in what it was told, after all that it read and where it writes
     /// nothing: `Conflict` where not. One that has not deferred its lock does.
-    async fn confirm(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    async fn confirm(&mut self) -> Result<(), StoreError>;
 
     // Fetching for a batch.
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// A connection that rested for longer than this is asked whether it still is one.
 pub(super) const TRUSTED_REST: Duration = Duration::from_secs(5);
@@ -72,14 +72,6 @@ struct Kept {
     served: u32,
 }
 
-/// Why there is no connection.
-pub(super) enum NotLent {
-    /// All of them are at work, and stayed so.
-    AllLent,
-    /// None can be had.
-    Failed(sqlx::Error),
-}
-
 impl Lender {
     /// Lends as many connections as `pool` may have, which is used by nobody else; those who wait for one
     /// wait for so long.
@@ -96,21 +88,19 @@ impl Lender {
     }
 
     /// A connection, once one is free.
-    pub(super) async fn borrow(&self) -> Result<Lent, NotLent> {
-        let until = Instant::now() + self.patience;
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        let permit = timeout_at(until, permit).await;
-        let permit = permit.map_err(|_| NotLent::AllLent)?;
-        let permit = permit.map_err(|_| NotLent::Failed(sqlx::Error::PoolClosed))?;
-        // A server may leave a question unanswered: a connection that rested may be dead without a word.
-        let kept = timeout_at(until, async {
-            match self.kept().await {
-                Some(kept) => Ok(kept),
-                None => self.made().await,
-            }
-        });
-        let kept = kept.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        let kept = kept.map_err(NotLent::Failed)?;
+    pub(super) async fn borrow(&self) -> Result<Lent, sqlx::Error> {
+        // All of it: a server may leave a question unanswered, and a connection be dead without a word.
+        let lent = timeout(self.patience, self.lent()).await;
+        lent.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    async fn lent(&self) -> Result<Lent, sqlx::Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
+        let kept = match self.kept().await {
+            Some(kept) => kept,
+            None => self.made().await?,
+        };
         Ok(Lent {
             kept: Some(kept),
             shelf: Arc::clone(&self.shelf),

@@ -2,8 +2,6 @@
 //!
 //! On SQLite they hold the window from the beginning, as every unit does: there nothing can come between.
 
-use std::sync::Arc;
-
 use coalition_ledger::member::MemberBook;
 use coalition_ledger::snapshot::{Effects, MemberChange, RequestRecord};
 use coalition_store::testing::{Engine, Parts as _, START, TestDb};
@@ -104,12 +102,18 @@ pub(crate) async fn a_deferred_unit_that_writes_nothing_leaves_nothing(db: &Test
     assert_eq!(fetched(db, book.id).await.version, book.version);
 }
 
-/// What a deferred unit stood in has moved on: whatever it does, it is refused, and the next one is not.
-async fn assert_moved_on(db: &TestDb, units: [(Box<dyn Unit>, Frame); 2], book: &MemberBook) {
-    let [(mut asks, _), (mut writes, frame)] = units;
+/// Where what deferred units stood in moves on meanwhile, they are refused, whatever they do; the next one is not.
+async fn are_refused(db: &TestDb, moves: impl AsyncFnOnce()) {
+    if db.engine == Engine::Sqlite {
+        return;
+    }
+    let book = enrolled(db, 10).await;
+    let (mut asks, _) = deferred(db).await;
+    let (mut writes, frame) = deferred(db).await;
+    moves().await;
     assert_conflict(asks.confirm().await);
     asks.rollback().await.expect("rolls back");
-    let (request, effects) = effects(book, book.version);
+    let (request, effects) = effects(&book, book.version);
     assert_conflict(writes.write(frame.window, START, &effects).await);
     writes.rollback().await.expect("rolls back");
     assert!(!is_there(db, &request).await);
@@ -120,45 +124,36 @@ async fn assert_moved_on(db: &TestDb, units: [(Box<dyn Unit>, Frame); 2], book: 
     assert!(is_there(db, &request).await);
 }
 
-async fn two(db: &TestDb) -> [(Box<dyn Unit>, Frame); 2] {
-    [deferred(db).await, deferred(db).await]
+/// A unit that has the window alone.
+async fn alone(db: &TestDb) -> Box<dyn Unit> {
+    let begun = db.store.begin(WindowLock::Exclusive).await;
+    begun.expect("begins").0
 }
 
 pub(crate) async fn a_cut_refuses_deferred_units(db: &TestDb) {
-    if db.engine == Engine::Sqlite {
-        return;
-    }
-    let book = enrolled(db, 10).await;
-    let units = two(db).await;
-    cut(db.store.as_ref()).await.expect("cuts");
-    assert_moved_on(db, units, &book).await;
+    are_refused(db, async || {
+        cut(db.store.as_ref()).await.expect("cuts");
+    })
+    .await;
 }
 
 pub(crate) async fn a_change_of_the_rulebook_refuses_deferred_units(db: &TestDb) {
-    if db.engine == Engine::Sqlite {
-        return;
-    }
-    let book = enrolled(db, 10).await;
-    let units = two(db).await;
-    let begun = db.store.begin(WindowLock::Exclusive).await;
-    let (mut unit, _) = begun.expect("begins");
-    let partner = partner("later");
-    unit.insert_partner(&partner).await.expect("is new");
-    commit(unit).await;
-    assert_moved_on(db, units, &book).await;
+    are_refused(db, async || {
+        let mut unit = alone(db).await;
+        let partner = partner("later");
+        unit.insert_partner(&partner).await.expect("is new");
+        commit(unit).await;
+    })
+    .await;
 }
 
 pub(crate) async fn a_move_of_the_clock_refuses_deferred_units(db: &TestDb) {
-    if db.engine == Engine::Sqlite {
-        return;
-    }
-    let book = enrolled(db, 10).await;
-    let units = two(db).await;
-    let begun = db.store.begin(WindowLock::Exclusive).await;
-    let (mut unit, _) = begun.expect("begins");
-    unit.set_clock(day(40)).await.expect("sets");
-    commit(unit).await;
-    assert_moved_on(db, units, &book).await;
+    are_refused(db, async || {
+        let mut unit = alone(db).await;
+        unit.set_clock(day(40)).await.expect("sets");
+        commit(unit).await;
+    })
+    .await;
 }
 
 /// The statement that waits for the window began before the cut was committed, and sees the window that it
@@ -170,8 +165,7 @@ pub(crate) async fn a_deferred_unit_that_waits_for_a_cut_hears_of_it(db: &TestDb
     for is_cut in [false, true] {
         let book = enrolled(db, 10).await;
         let (mut unit, frame) = deferred(db).await;
-        let begun = Arc::clone(&db.store).begin(WindowLock::Exclusive).await;
-        let (mut alone, _) = begun.expect("begins");
+        let mut alone = alone(db).await;
         let (request, effects) = effects(&book, book.version);
         let writing = tokio::spawn(async move {
             let written = unit.write(frame.window, START, &effects).await;
