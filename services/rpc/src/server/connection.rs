@@ -20,6 +20,7 @@ use tower::Service;
 use super::ServerSettings;
 use crate::deadline::BULK_MAX;
 use crate::message_size::Limited;
+use crate::socket::Socket;
 
 /// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -83,11 +84,10 @@ where
 
     /// Serves until the peer leaves, the connection is too old, or `shutdown`; in the last two
     /// cases the calls in hand are finished first.
-    pub(super) async fn serve(self, mut socket: TcpStream, shutdown: CancellationToken) {
-        // A small answer must not wait for a larger one to share its packet.
-        if socket.set_nodelay(true).is_err() {
+    pub(super) async fn serve(self, socket: TcpStream, shutdown: CancellationToken) {
+        let Ok(mut socket) = Socket::new(socket) else {
             return;
-        }
+        };
         let begun = tokio::select! {
             () = shutdown.cancelled() => return,
             begun = timeout(self.preface_timeout, begins_as_http_2(&mut socket)) => begun,
@@ -127,7 +127,7 @@ fn noted(ended: hyper::Result<()>) {
 }
 
 /// Reads the preface; tells those who send something else, as far as they listen.
-async fn begins_as_http_2(socket: &mut TcpStream) -> io::Result<bool> {
+async fn begins_as_http_2(socket: &mut Socket) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
     socket.read_exact(&mut first).await?;
     if first == *PREFACE {
@@ -139,7 +139,7 @@ async fn begins_as_http_2(socket: &mut TcpStream) -> io::Result<bool> {
 
 /// A socket whose first bytes were read already, and are handed out once more.
 struct Begun {
-    socket: TcpStream,
+    socket: Socket,
     unread: &'static [u8],
 }
 
@@ -168,18 +168,6 @@ impl AsyncWrite for Begun {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -29,6 +29,7 @@ use tonic::body::Body;
 use crate::call::Call;
 use crate::deadline::TIMEOUT_HEADER;
 use crate::limit::SHED_RETRY_AFTER;
+use crate::socket::Socket;
 use crate::status::Problem;
 
 /// Connections to each address. More than one, so that resets on one, or its end, leave others.
@@ -251,8 +252,7 @@ impl Link {
     }
 
     async fn handshake(&self) -> Result<SendRequest<Watched>, ConnectError> {
-        let socket = TcpStream::connect(self.authority.as_str()).await?;
-        socket.set_nodelay(true)?;
+        let socket = Socket::new(TcpStream::connect(self.authority.as_str()).await?)?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
