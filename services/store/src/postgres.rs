@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coalition_ledger::time::Timestamp;
+use futures::{TryStreamExt as _, future};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{
     PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
@@ -30,7 +31,7 @@ use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, OnRows, Read, Session, read_each};
+use crate::session::{Engine, OnRows, Read, Session};
 use crate::standing::Standing;
 use crate::statements::{self as sql, GUARD, RANGES, Statement};
 use crate::traits::{Frame, WindowLock};
@@ -344,7 +345,12 @@ impl Session for PostgresSession {
         );
         let mut all = Vec::new();
         let found = query.fetch(self.connection()?);
-        let outcome = read_each(found, read, &mut all).await;
+        // Read as they come: PostgreSQL finds the next ones meanwhile.
+        let reading = found.try_for_each(|row| {
+            all.push(read(&mut Columns::new(&row)));
+            future::ready(Ok(()))
+        });
+        let outcome = reading.await;
         self.watch(outcome)?;
         all.into_iter().collect()
     }

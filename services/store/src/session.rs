@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coalition_ledger::time::Timestamp;
-use futures::{Stream, TryStreamExt as _};
 
-use crate::codec::{Columns, Row, Rows};
+use crate::codec::{Columns, Rows};
 use crate::durable::Durable;
 use crate::error::StoreError;
 use crate::standing::Standing;
@@ -224,19 +223,6 @@ pub(crate) async fn begin_then_ask<E: Engine + ?Sized, T: Send>(
     let mut session = engine.begin(lock).await?;
     let found = fetch_one(&mut session, statement, Rows::none(), read).await?;
     Ok((session, found))
-}
-
-/// Reads rows as they come: PostgreSQL finds the next ones meanwhile, and a row of SQLite holds an
-/// allocation for each of its columns, so few are kept.
-pub(crate) async fn read_each<R: Row, T>(
-    mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
-    read: Read<T>,
-    all: &mut Vec<Result<T, StoreError>>,
-) -> Result<(), sqlx::Error> {
-    while let Some(row) = rows.try_next().await? {
-        all.push(read(&mut Columns::new(&row)));
-    }
-    Ok(())
 }
 
 /// Runs a statement on one row of arguments that answers with at most one row.

@@ -8,6 +8,7 @@
 //! [`crate::postgres`].
 
 mod checkpoint;
+mod coming;
 mod log;
 mod session;
 mod sets;

@@ -6,19 +6,20 @@
 
 use std::sync::Arc;
 
-use futures::TryStreamExt as _;
+use futures::Stream;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{Either, Executor as _};
 use tokio::sync::OwnedMutexGuard;
 
+use super::coming::{Coming, LOOKS};
 use super::log::Log;
 use super::sets::{self, Run};
 use super::{Writer, commit_failure, failure};
 use crate::codec::{Columns, Rows};
 use crate::durable::Durable;
 use crate::error::StoreError;
-use crate::session::{OnRows, Read, Session, execute_each, fetch_alone, read_each};
+use crate::session::{OnRows, Read, Session, execute_each, fetch_alone};
 use crate::statements::{self as sql, CHUNK_ROWS, Statement};
 
 /// Most rows of a set that is written in one text with others. All sets of such a text are filled up to
@@ -98,8 +99,17 @@ impl SqliteSession {
         run: Run,
         take: impl FnMut(usize, &SqliteRow) + Send,
     ) -> Result<Vec<u64>, StoreError> {
-        let outcome = step_through(self.at_work()?, run, take).await;
+        let looks = self.looks();
+        let outcome = step_through(self.at_work()?, run, looks, take).await;
         self.watch(outcome)
+    }
+
+    /// How often the next row is looked for: others wait for a unit, and readers have time.
+    fn looks(&self) -> usize {
+        match self.handle {
+            Handle::Writer(_) => LOOKS,
+            Handle::Reader { .. } => 0,
+        }
     }
 
     /// Counts rows that were written.
@@ -135,9 +145,10 @@ impl Session for SqliteSession {
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut all = Vec::new();
+        let looks = self.looks();
         for run in sets::runs(statement, rows)? {
             let found = run.query().fetch(self.at_work()?);
-            let outcome = read_each(found, read, &mut all).await;
+            let outcome = read_each(Coming::new(found, looks), read, &mut all).await;
             self.watch(outcome)?;
         }
         all.into_iter().collect()
@@ -280,15 +291,28 @@ pub(super) async fn roll_back(connection: &mut SqliteConnection) -> Result<(), s
     }
 }
 
+/// Reads rows as they come: each holds an allocation for each of its columns, so none is kept.
+async fn read_each<T>(
+    mut rows: Coming<impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin>,
+    read: Read<T>,
+    all: &mut Vec<Result<T, StoreError>>,
+) -> Result<(), sqlx::Error> {
+    while let Some(row) = rows.next().await? {
+        all.push(read(&mut Columns::new(&row)));
+    }
+    Ok(())
+}
+
 /// Runs a text to its end, row by row.
 async fn step_through(
     connection: &mut SqliteConnection,
     run: Run,
+    looks: usize,
     mut take: impl FnMut(usize, &SqliteRow) + Send,
 ) -> Result<Vec<u64>, sqlx::Error> {
-    let mut steps = connection.fetch_many(run.query());
+    let mut steps = Coming::new(connection.fetch_many(run.query()), looks);
     let mut written = Vec::new();
-    while let Some(step) = steps.try_next().await? {
+    while let Some(step) = steps.next().await? {
         match step {
             Either::Left(done) => written.push(done.rows_affected()),
             Either::Right(row) => take(written.len(), &row),
