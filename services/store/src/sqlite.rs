@@ -50,9 +50,9 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 const READER_CACHE_KIB: u32 = 8 * 1024;
 /// Pages in the log at which a commit copies them to their places, should [`checkpoint`] have fallen
 /// behind.
-const CHECKPOINT_PAGES: u32 = 96_000;
+const CHECKPOINT_PAGES: u32 = 192_000;
 /// What a log that grew beyond its usual length is cut to when it begins anew, in bytes.
-const LOG_LIMIT_BYTES: u32 = 384 * 1024 * 1024;
+const LOG_LIMIT_BYTES: u32 = 768 * 1024 * 1024;
 /// Rows that wait between SQLite's thread and ours.
 const ROWS_IN_FLIGHT: usize = 1_024;
 /// How a transaction begins that will write.

@@ -2,19 +2,22 @@
 //!
 //! By itself SQLite copies at the end of whichever commit finds the log long, and the calls of that
 //! batch, and all behind them, wait for thousands of pages. Here a connection of its own copies while
-//! the writer goes on writing to the log, and the file is synced, which takes longest of all. Then what
-//! was written meanwhile, which is little, is copied while nobody writes, so that the log begins anew and
-//! does not grow for ever. It keeps the length that it had: a log that grows has each sync wait for
-//! what the file system writes about it, too, and commits for both.
+//! the writer goes on writing to the log, on a thread that gives way to others, and the file is synced,
+//! which takes longest of all. Then what was written meanwhile, which is little, is copied while nobody
+//! writes, by the writer's own connection, so that the log begins anew and does not grow for ever. It keeps
+//! the length that it had: a log that grows has each sync wait for what the file system writes about it,
+//! too, and commits for both.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::{Mutex, Notify};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +29,7 @@ use crate::error::StoreError;
 /// Pages of the log, by [`pages_of`], at which it is copied and made to begin anew. The more, the fewer
 /// pages are copied again and again: some are touched by every batch, most by one of many earns. Whoever
 /// opens the file after an end in the middle of work reads so many.
-const LOG_PAGES: u64 = 24_000;
+const LOG_PAGES: u64 = 48_000;
 /// After how many more it is tried again, where that did not succeed.
 const RETRY_PAGES: u64 = 4_000;
 /// Pages that a commit of many rows writes beside theirs: ends of tables, sums, and what leads there.
@@ -34,9 +37,11 @@ const PAGES_PER_COMMIT: u64 = 30;
 /// Pages that so many rows fill or touch alone.
 const PAGES_PER_ROWS: (u64, u64) = (3, 10);
 /// Pages of a log that some reader kept from beginning anew before.
-const LOG_TOO_LONG: i64 = 60_000;
+const LOG_TOO_LONG: i64 = 120_000;
 /// A copy that took no longer has left little to copy.
 const SHORT: Duration = Duration::from_millis(5);
+/// By how much the thread that copies gives way to others (nice(2)).
+const GIVING_WAY: i32 = 10;
 /// Copies beside the writer before the log begins anew, however long they take.
 const COPIES_MAX: u32 = 4;
 
@@ -167,7 +172,9 @@ impl Books {
         };
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(self.options.connect().await?),
+            None => self
+                .connection
+                .insert(connect_giving_way(&self.options).await?),
         };
         for _ in 0..COPIES_MAX {
             let began = Instant::now();
@@ -177,10 +184,15 @@ impl Books {
                 break;
             }
         }
-        let mut nobody_writes = self.writer.lock().await;
-        let copied = copy(connection).await?;
-        if !copied.is_all() || copied.log > LOG_TOO_LONG {
-            nobody_writes.tally.retry();
+        let mut writer = self.writer.lock().await;
+        let is_open = writer.is_open;
+        // Nobody writes meanwhile, so this copy gives way to nobody.
+        let copied = match &mut writer.connection {
+            Some(connection) if !is_open => Some(copy(connection).await?),
+            _ => None,
+        };
+        if !copied.is_some_and(|copied| copied.is_all() && copied.log <= LOG_TOO_LONG) {
+            writer.tally.retry();
         }
         Ok(())
     }
@@ -201,6 +213,24 @@ pub(super) async fn take_over(connection: &mut SqliteConnection) -> Result<(), S
     let statement = sqlx::query("pragma wal_checkpoint(truncate)");
     let copied = statement.fetch_one(connection).await;
     copied.map(|_| ()).map_err(failure)
+}
+
+/// A connection whose thread gives way: a thread begins with the priority of the one that starts it.
+async fn connect_giving_way(
+    options: &SqliteConnectOptions,
+) -> Result<SqliteConnection, sqlx::Error> {
+    let (options, runtime) = (options.clone(), Handle::current());
+    let (connected, connection) = oneshot::channel();
+    let connect = move || {
+        if let Err(error) = rustix::process::nice(GIVING_WAY) {
+            tracing::debug!(%error, "the log is copied without giving way");
+        }
+        // Nobody waits any more where the runtime ends.
+        let _ = connected.send(runtime.block_on(options.connect()));
+    };
+    let thread = thread::Builder::new().name("sqlite-copy".to_owned());
+    thread.spawn(connect).map_err(sqlx::Error::Io)?;
+    connection.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// Pages of the log.
