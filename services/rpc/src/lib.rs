@@ -1,8 +1,8 @@
 //! The gRPC plumbing that gateway and services share.
 //!
 //! What happens to a call between the socket and a handler, and between a gateway and a service:
-//! [`server`] serves a [`stack`] of layers around services on a [`socket`]; [`upstream`] calls one, in
-//! this process or in another. The layers, outermost first: [`panic`], [`content_type`], [`call`] (which method),
+//! [`server`] serves a [`stack`] of layers around services; [`upstream`] calls one, in this process
+//! or in another. The layers, outermost first: [`panic`], [`content_type`], [`call`] (which method),
 //! [`deadline`], [`limit`], [`authorize`] with [`auth`]. [`request`] and [`page_token`] are for
 //! handlers; [`convert`] puts the ledger's types into messages and back; [`status`] makes every
 //! status. Absent on purpose: any decision about points and money, and the store.

@@ -35,7 +35,7 @@ impl<T, S: Stream<Item = Result<T, sqlx::Error>> + Unpin> Coming<S> {
                 if let Some(next) = self.rows.try_next().now_or_never() {
                     return next;
                 }
-                // A task lets other tasks go first, and a thread of its own SQLite's.
+                // Other tasks go first, where there are any, and SQLite's thread.
                 tokio::task::yield_now().await;
                 std::thread::yield_now();
             }
