@@ -14,7 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A socket that takes one buffer at a time.
-pub(crate) struct Socket(TcpStream);
+pub(crate) struct Socket {
+    socket: TcpStream,
+    /// What was read already, and is handed out once more.
+    unread: &'static [u8],
+}
 
 impl Socket {
     /// # Errors
@@ -23,7 +27,15 @@ impl Socket {
     pub(crate) fn new(socket: TcpStream) -> io::Result<Self> {
         // A small answer must not wait for a larger one to share its packet.
         socket.set_nodelay(true)?;
-        Ok(Self(socket))
+        Ok(Self {
+            socket,
+            unread: &[],
+        })
+    }
+
+    /// It, with bytes that were read already to be read first.
+    pub(crate) fn with_unread(self, unread: &'static [u8]) -> Self {
+        Self { unread, ..self }
     }
 }
 
@@ -33,7 +45,15 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buffer);
+        }
+        let (now, later) = self
+            .unread
+            .split_at(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.unread = later;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -44,15 +64,15 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 
@@ -73,6 +93,6 @@ mod tests {
         );
         let socket = Socket::new(socket).expect("is open");
         assert!(!socket.is_write_vectored());
-        assert!(socket.0.nodelay().expect("is open"));
+        assert!(socket.socket.nodelay().expect("is open"));
     }
 }

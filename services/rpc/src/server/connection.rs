@@ -2,15 +2,14 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -95,10 +94,7 @@ where
         if !matches!(begun, Ok(Ok(true))) {
             return;
         }
-        let io = TokioIo::new(Begun {
-            socket,
-            unread: PREFACE,
-        });
+        let io = TokioIo::new(socket.with_unread(PREFACE));
         let connection = self.http.serve_connection(io, Calls(self.service));
         let mut connection = pin!(connection);
         let mut old = pin!(tokio::time::sleep(self.age_max));
@@ -135,48 +131,6 @@ async fn begins_as_http_2(socket: &mut Socket) -> io::Result<bool> {
     }
     socket.write_all(ONLY_HTTP_2).await?;
     Ok(false)
-}
-
-/// A socket whose first bytes were read already, and are handed out once more.
-struct Begun {
-    socket: Socket,
-    unread: &'static [u8],
-}
-
-impl AsyncRead for Begun {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buffer);
-        }
-        let (now, later) = self
-            .unread
-            .split_at(self.unread.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        self.unread = later;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Begun {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
 }
 
 /// Hands each call to a clone of the service; ours are always ready.
