@@ -56,7 +56,7 @@ fn only_the_status_module_makes_statuses() {
 }
 
 #[test]
-fn only_the_store_names_sqlx() {
+fn only_the_store_names_a_database() {
     none(&code::sql(&sources::rust_sources()));
 }
 
@@ -113,6 +113,7 @@ fn planted_dependencies_are_found() {
     for (from, to, kind, features) in [
         ("coalition-node", "sqlx", None, &[][..]),
         ("coalition-tests", "sqlx", None, &[]),
+        ("coalition-tests", "rusqlite", None, &[]),
         ("coalition-rpc", "sqlx", Some("dev"), &[]),
         ("coalition-earn", "rust_decimal", None, &[]),
         ("coalition-gateway", "jsonwebtoken", None, &[]),
@@ -190,7 +191,7 @@ fn planted_files_at_the_top_are_found() {
 #[test]
 fn planted_code_is_found() {
     type Rule = fn(&[Source]) -> Vec<String>;
-    let rows: [(Rule, &str, &str, usize); 36] = [
+    let rows: [(Rule, &str, &str, usize); 37] = [
         (
             code::statuses,
             "services/earn/src/lib.rs",
@@ -276,6 +277,7 @@ fn planted_code_is_found() {
             1,
         ),
         (code::sql, "tests/src/lib.rs", "use sqlx::Row;", 1),
+        (code::sql, "tests/src/lib.rs", "use rusqlite::Row;", 1),
         (code::sql, "services/store/src/unit.rs", "use sqlx::Row;", 0),
         (
             code::begins,

@@ -7,7 +7,7 @@
 //! [`mod@sqlite`] say side by side: how a set of rows gets into a statement, how the open window is
 //! locked, what a failure means. The poster gathers commands into units of work.
 //!
-//! This crate alone names sqlx. Deliberately absent: arithmetic on points and money (the ledger's),
+//! This crate alone names sqlx and rusqlite. Deliberately absent: arithmetic on points and money (the ledger's),
 //! gRPC statuses (`rpc`'s).
 
 pub mod books;

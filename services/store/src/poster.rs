@@ -6,7 +6,7 @@
 //! next gathers; and where a commit needs a while longer to be durable, the next batch does not wait
 //! for that, only the callers do. Batches of several processes meet optimistically: whoever finds that
 //! another was first runs the batch again, and after a few times has the open window alone. Where the
-//! database is a thread of this process, that task has a thread, too.
+//! database works on the thread of whoever calls it, that task has a thread of its own.
 //!
 //! [`prefetch`] finds out what a batch needs, [`persist`] writes what it changed, [`telling`] answers
 //! the callers, [`timings`] tells of slow ones.

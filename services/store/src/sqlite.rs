@@ -1,14 +1,14 @@
 //! The SQLite engine: what makes one command enough.
 //!
 //! Sets of rows go in as `values`, in chunks of a few sizes so that every text stays prepared. One
-//! connection writes, so that a unit holds the open window by being the one at work, shared or not;
-//! a few others read, each from the snapshot that WAL gives it. Nothing is told that is not on disk;
+//! connection writes, [`direct`]ly, so that a unit holds the open window by being the one at work, shared or
+//! not; a few others read, each from the snapshot that WAL gives it. Nothing is told that is not on disk;
 //! [`log`] brings it there beside the next unit, and [`checkpoint`] keeps it from growing for ever. One process
 //! has the file, by a lock beside it: the connection that writes must be the only one. Compare with
 //! [`crate::postgres`].
 
 mod checkpoint;
-mod coming;
+mod direct;
 mod log;
 mod session;
 mod sets;
@@ -19,24 +19,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::codec::{Columns, row};
+use crate::codec::row;
 use crate::door::Door;
 use crate::error::StoreError;
 use crate::migrate;
 use crate::open::PoolSettings;
-use crate::session::{Engine, Read};
-use crate::statements::{GUARD, RANGES, Statement};
+use crate::session::Engine;
+use crate::statements::{GUARD, RANGES};
 use crate::traits::WindowLock;
 use checkpoint::{Checkpoints, Tally};
+use direct::Direct;
 use log::Log;
-use session::{Handle, SqliteSession, roll_back};
+use session::{Handle, ROLLBACK, SqliteSession, rolled_back};
 use sets::Run;
 
 /// Texts that a connection keeps prepared: those that are in use, in their sizes, and room.
@@ -66,6 +64,8 @@ pub struct SqliteStore {
     writer: Arc<Mutex<Writer>>,
     log: Arc<Log>,
     checkpoints: Checkpoints,
+    /// How those connect that are no unit and no reader.
+    options: SqliteConnectOptions,
     readers: SqlitePool,
     /// How long a unit waits for the one before it.
     unit_timeout: Duration,
@@ -79,8 +79,8 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Writer {
     /// The connection; none before it is first needed again, and when the store is closed.
-    connection: Option<SqliteConnection>,
-    options: SqliteConnectOptions,
+    connection: Option<Direct>,
+    path: PathBuf,
     /// Whether a transaction may be open on it that nobody holds any more.
     is_open: bool,
     is_closed: bool,
@@ -96,41 +96,28 @@ impl SqliteStore {
     /// # Errors
     ///
     /// `Unsuitable` where another process has the file open.
-    pub async fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
         let path = &real(path)?;
         let lock = lock(path)?;
         let log = Arc::new(Log::of(path)?);
-        let options = SqliteConnectOptions::new()
+        let mut options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Whatever must not be reordered is synced: the log before it is copied, the file before
-            // the log begins anew. Commits are not: see `log`.
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(PREPARED_STATEMENTS)
             .row_buffer_size(ROWS_IN_FLIGHT)
-            .pragma("temp_store", "memory")
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
-            .pragma("journal_size_limit", LOG_LIMIT_BYTES.to_string())
             .disable_statement_logging();
-        let cache = |kib: u32| format!("-{kib}");
-        let writing = options
-            .clone()
-            .pragma("cache_size", cache(WRITER_CACHE_KIB));
-        let copying = options.clone();
-        let reading = options
-            .pragma("cache_size", cache(READER_CACHE_KIB))
-            .pragma("query_only", "on");
-        let mut connection = writing.connect().await.map_err(failure)?;
+        for (name, value) in settings_of_a_connection(READER_CACHE_KIB) {
+            options = options.pragma(name, value);
+        }
+        let reading = options.clone().pragma("query_only", "on");
+        let mut connection = connect(path).map_err(failure)?;
         if path.canonicalize().ok().as_ref() != Some(path) {
             return Err(StoreError::Unsuitable(format!(
                 "{} is not where SQLite keeps the file: name it by its plain path",
                 path.display()
             )));
         }
-        checkpoint::take_over(&mut connection).await?;
+        checkpoint::take_over(&mut connection).map_err(failure)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(settings.readers)
             .acquire_timeout(settings.reader_timeout)
@@ -138,7 +125,7 @@ impl SqliteStore {
             .connect_lazy_with(reading);
         let writer = Writer {
             connection: Some(connection),
-            options: writing,
+            path: path.to_owned(),
             is_open: false,
             is_closed: false,
             rows: 0,
@@ -147,11 +134,12 @@ impl SqliteStore {
         };
         let due = writer.tally.due();
         let writer = Arc::new(Mutex::new(writer));
-        let checkpoints = Checkpoints::start(path, copying, Arc::clone(&writer), &log, due);
+        let checkpoints = Checkpoints::start(path, options.clone(), Arc::clone(&writer), &log, due);
         Ok(Self {
             writer,
             log,
             checkpoints,
+            options,
             readers,
             unit_timeout: settings.unit_timeout,
             units_door: Door::new("units of work at a time"),
@@ -176,7 +164,7 @@ impl SqliteStore {
             self.units_door.turn_away();
             StoreError::Busy
         })?;
-        writer.recover().await?;
+        writer.recover()?;
         Ok(writer)
     }
 
@@ -198,6 +186,27 @@ impl SqliteStore {
             error => failure(error),
         })
     }
+}
+
+/// What holds for every connection: names and values of pragmas.
+fn settings_of_a_connection(cache_kib: u32) -> [(&'static str, String); 7] {
+    [
+        ("journal_mode", "wal".to_owned()),
+        // Whatever must not be reordered is synced: the log before it is copied, the file before the
+        // log begins anew. Commits are not: see `log`.
+        ("synchronous", "normal".to_owned()),
+        ("foreign_keys", "on".to_owned()),
+        ("temp_store", "memory".to_owned()),
+        ("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
+        ("journal_size_limit", LOG_LIMIT_BYTES.to_string()),
+        ("cache_size", format!("-{cache_kib}")),
+    ]
+}
+
+/// Opens the connection that writes.
+fn connect(path: &Path) -> Result<Direct, sqlx::Error> {
+    let settings = settings_of_a_connection(WRITER_CACHE_KIB);
+    Direct::open(path, BUSY_TIMEOUT, PREPARED_STATEMENTS, &settings)
 }
 
 /// Where the file is or will be, by the name that SQLite gives it: its log lies beside that.
@@ -246,20 +255,20 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 impl Writer {
     /// Ends what a unit that was dropped half way has left behind. Statements run in the order in
     /// which they were given, so whatever was under way is done by then.
-    async fn recover(&mut self) -> Result<(), StoreError> {
+    fn recover(&mut self) -> Result<(), StoreError> {
         if self.is_closed {
             return Err(StoreError::Unavailable(sqlx::Error::PoolClosed));
         }
         self.log.check()?;
         if let Some(connection) = &mut self.connection
             && self.is_open
-            && roll_back(connection).await.is_err()
+            && rolled_back(connection.run(&Run::plain(ROLLBACK), |_| ())).is_err()
         {
             self.connection = None;
         }
         self.is_open = false;
         if self.connection.is_none() {
-            self.connection = Some(self.options.connect().await.map_err(failure)?);
+            self.connection = Some(connect(&self.path).map_err(failure)?);
         }
         // A commit that nobody waited for is over by now.
         self.log.written();
@@ -276,22 +285,8 @@ impl Engine for SqliteStore {
 
     async fn begin(&self, _lock: WindowLock) -> Result<SqliteSession, StoreError> {
         let mut session = self.unit().await?;
-        session.run(BEGIN).await?;
+        session.run_plain(BEGIN).await?;
         Ok(session)
-    }
-
-    async fn begin_asking<T: Send>(
-        &self,
-        _lock: WindowLock,
-        statement: &'static Statement,
-        read: Read<T>,
-    ) -> Result<(SqliteSession, Option<T>), StoreError> {
-        let mut session = self.unit().await?;
-        let both = Run::plain(format!("{BEGIN}; {}", statement.sqlite(0)));
-        let mut found = None;
-        let take = |_, row: &SqliteRow| found = Some(read(&mut Columns::new(row)));
-        session.run_all(both, take).await?;
-        Ok((session, found.transpose()?))
     }
 
     async fn ask(&self) -> Result<SqliteSession, StoreError> {
@@ -310,19 +305,18 @@ impl Engine for SqliteStore {
             is_open: true,
         };
         let mut session = SqliteSession::new(handle, &self.log);
-        session.run("begin deferred").await?;
+        session.run_plain("begin deferred").await?;
         Ok(session)
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer().await?;
-        writer.is_open = true;
-        let connection = writer.connection.as_mut();
-        let connection = connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))?;
+        // Nobody else writes meanwhile.
+        let _writer = self.writer().await?;
+        let mut connection = self.options.connect().await.map_err(failure)?;
         self.log.committing();
-        let migrated = migrate::run(&migrate::SQLITE, connection, failure).await;
+        let migrated = migrate::run(&migrate::SQLITE, &mut connection, failure).await;
         self.log.written();
-        writer.is_open = false;
+        connection.close().await.map_err(failure)?;
         migrated?;
         self.log.seen().reached().await
     }
@@ -342,7 +336,7 @@ impl Engine for SqliteStore {
         let mut writer = self.writer.lock().await;
         writer.is_closed = true;
         if let Some(connection) = writer.connection.take()
-            && let Err(error) = connection.close().await
+            && let Err(error) = connection.close()
         {
             tracing::warn!(%error, "the database was not closed cleanly");
         }

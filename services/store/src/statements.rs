@@ -14,8 +14,7 @@ use std::sync::{Arc, OnceLock};
 use crate::codec::Type::{self, Big, Boolean, Bytes, Integer, Small, Text, Uuid};
 
 /// Most rows that one statement takes on SQLite, and the sizes of smaller sets, which are filled up
-/// with rows of nulls: few enough that every text is prepared once and stays so. A set takes one way
-/// to SQLite's thread and back, and ways are what is dear.
+/// with rows of nulls: few enough that every text is prepared once and stays so.
 pub(crate) const CHUNK_ROWS: [usize; 10] = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// The check that stops a second withdrawal of the same funds: who runs into it was second.
@@ -147,6 +146,8 @@ impl Statement {
             self.or_fail()
                 .replace("{rows}", &rows)
                 .replace("{last}", "?")
+                // To SQLite `$1` is a name, whose number is when it first comes.
+                .replace('$', "?")
                 .into()
         };
         self.sqlite

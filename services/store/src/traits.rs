@@ -359,8 +359,8 @@ pub trait Store: Send + Sync + 'static {
     /// fingerprint; the first one leaves it. `Unsuitable`, with what to do, where another key was
     /// left, or as [`Store::check_schema`].
     async fn attach(&self, identifier_key: &KeyFingerprint) -> Result<Network, StoreError>;
-    /// Whether a statement is answered by a thread of this process, not over a network: then whoever
-    /// has many to run does better on a thread of its own than in turns with everybody's calls.
+    /// Whether a statement runs on the thread of whoever asks, not elsewhere: then whoever has many to
+    /// run does better on a thread of its own than in turns with everybody's calls.
     fn is_at_hand(&self) -> bool {
         false
     }

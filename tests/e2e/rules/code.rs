@@ -39,6 +39,7 @@ pub(super) fn gateway(sources: &[Source]) -> Vec<String> {
         "coalition_network",
         "coalition_node",
         "sqlx",
+        "rusqlite",
     ];
     let gateway = sources
         .iter()
@@ -58,7 +59,7 @@ pub(super) fn gateway(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
-/// sqlx, or a statement, outside the store.
+/// sqlx or rusqlite outside the store.
 pub(super) fn sql(sources: &[Source]) -> Vec<String> {
     let others = sources
         .iter()
@@ -69,9 +70,9 @@ pub(super) fn sql(sources: &[Source]) -> Vec<String> {
                 let named = tokens
                     .iter()
                     .enumerate()
-                    .filter(|(_, token)| token.text == "sqlx");
+                    .filter(|(_, token)| ["sqlx", "rusqlite"].contains(&token.text.as_str()));
                 named
-                    .map(|(at, _)| (at, "only the store names sqlx".to_owned()))
+                    .map(|(at, token)| (at, format!("only the store names {}", token.text)))
                     .collect()
             })
         })

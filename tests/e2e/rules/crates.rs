@@ -51,6 +51,7 @@ const EVERYTHING: &[&str] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     // Only the store speaks to a database.
     ("sqlx", &["store"]),
+    ("rusqlite", &["store"]),
     // Decimals belong to the ledger's arithmetic; the others only carry rates and face values.
     (
         "rust_decimal",
@@ -60,9 +61,12 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["rpc"]),
 ];
 
+/// Libraries that not even a test may name elsewhere.
+const DATABASES: &[&str] = &["sqlx", "rusqlite"];
+
 /// Libraries that would give the ledger a way to the outside.
 const NOT_PURE: &[&str] = &[
-    "tokio", "tonic", "hyper", "reqwest", "sqlx", "futures", "tracing", "fs4",
+    "tokio", "tonic", "hyper", "reqwest", "sqlx", "rusqlite", "futures", "tracing", "fs4",
 ];
 
 /// Features that only tests may turn on: throw-away databases, and databases that fail on purpose.
@@ -130,7 +134,7 @@ pub(super) fn reserved(metadata: &Value) -> Vec<String> {
         } = &dependency;
         let owners = RESERVED.iter().find(|(library, _)| library == to);
         // A test may make tokens and decimals of its own; only the store's may speak SQL.
-        let testing = (kind == "dev" || from == "tests") && to != "sqlx";
+        let testing = (kind == "dev" || from == "tests") && !DATABASES.contains(&to.as_str());
         if let Some((library, owners)) = owners
             && !testing
             && !owners.contains(&from.as_str())

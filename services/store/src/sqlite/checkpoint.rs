@@ -22,9 +22,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Writer;
+use super::direct::Direct;
 use super::log::Log;
-use super::{Writer, failure};
-use crate::error::StoreError;
 
 /// Pages of the log, by [`pages_of`], at which it is copied and made to begin anew. The more, the fewer
 /// pages are copied again and again: some are touched by every batch, most by one of many earns. Whoever
@@ -188,7 +188,7 @@ impl Books {
         let is_open = writer.is_open;
         // Nobody writes meanwhile, so this copy gives way to nobody.
         let copied = match &mut writer.connection {
-            Some(connection) if !is_open => Some(copy(connection).await?),
+            Some(connection) if !is_open => Some(connection.checkpoint("passive")?),
             _ => None,
         };
         if !copied.is_some_and(|copied| copied.is_all() && copied.log <= LOG_TOO_LONG) {
@@ -209,10 +209,8 @@ impl Books {
 
 /// Brings everything into the file that the log of an earlier process holds, so that it is on disk
 /// for certain: what the system says of the log itself may be no more than it told that process.
-pub(super) async fn take_over(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let statement = sqlx::query("pragma wal_checkpoint(truncate)");
-    let copied = statement.fetch_one(connection).await;
-    copied.map(|_| ()).map_err(failure)
+pub(super) fn take_over(connection: &mut Direct) -> Result<(), sqlx::Error> {
+    connection.checkpoint("truncate").map(|_| ())
 }
 
 /// A connection whose thread gives way: a thread begins with the priority of the one that starts it.
@@ -233,24 +231,10 @@ async fn connect_giving_way(
     connection.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
-/// Pages of the log.
-struct Copied {
-    log: i64,
-    copied: i64,
-}
-
-impl Copied {
-    /// Whether the next commit may have the log begin anew. Where another program copies, both are -1.
-    const fn is_all(&self) -> bool {
-        self.log >= 0 && self.copied >= self.log
-    }
-}
-
 /// Copies what is in the log now, as far as nobody still reads what it replaces.
-async fn copy(connection: &mut SqliteConnection) -> Result<Copied, sqlx::Error> {
-    let statement = sqlx::query_as("pragma wal_checkpoint(passive)");
-    let (_, log, copied): (i64, i64, i64) = statement.fetch_one(connection).await?;
-    Ok(Copied { log, copied })
+async fn copy(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let statement = sqlx::query("pragma wal_checkpoint(passive)");
+    statement.execute(connection).await.map(|_| ())
 }
 
 /// Writes out what the system holds back of the file, on a thread that may wait for it.

@@ -1,43 +1,25 @@
 //! A connection to SQLite at work.
 //!
-//! Each call goes to SQLite's own thread and back, and where other threads want the cores too, a way
-//! costs as much as the work of a small batch. So what can be asked or written together goes in one
-//! text of several statements, which SQLite runs one after the other.
+//! A unit's is called [directly](super::direct); those that read are sqlx's, each with a thread of its
+//! own, so that questions that take long hold nobody up.
 
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Either, Executor as _};
 use tokio::sync::OwnedMutexGuard;
 
-use super::coming::{Coming, LOOKS};
+use super::direct::Direct;
 use super::log::Log;
 use super::sets::{self, Run};
 use super::{Writer, commit_failure, failure};
-use crate::codec::{Columns, Rows};
+use crate::codec::{Columns, Row, Rows};
 use crate::durable::Durable;
 use crate::error::StoreError;
-use crate::session::{OnRows, Read, Session, execute_each, fetch_alone};
-use crate::statements::{self as sql, CHUNK_ROWS, Statement};
-
-/// Most rows of a set that is written in one text with others. All sets of such a text are filled up to
-/// the same size, which larger batches would pay for more dearly than for their ways.
-const JOINT_ROWS: usize = 64;
-/// What most batches write. A text has either these or all that a batch may write, be there anything to
-/// write or not: each other choice would be one more text to prepare, of every size.
-static USUAL: [&Statement; 9] = [
-    &sql::INSERT_REQUESTS,
-    &sql::INSERT_CHECKS,
-    &sql::INSERT_TRANSACTIONS,
-    &sql::INSERT_LOTS,
-    &sql::UPDATE_LOTS,
-    &sql::SQLITE_UPDATE_MEMBERS_NOT_DUE,
-    &sql::UPDATE_MEMBERS,
-    &sql::ADD_TOTALS,
-    &sql::MOVE_POSITIONS,
-];
+use crate::session::{OnRows, Read, Session, fetch_alone};
+use crate::statements::{self as sql, Statement};
 
 /// A connection to SQLite at work.
 pub(crate) struct SqliteSession {
@@ -48,6 +30,9 @@ pub(crate) struct SqliteSession {
     is_spoilt: bool,
 }
 
+/// How a transaction is given up.
+pub(super) const ROLLBACK: &str = "rollback";
+
 pub(super) enum Handle {
     Writer(OwnedMutexGuard<Writer>),
     Reader {
@@ -55,6 +40,36 @@ pub(super) enum Handle {
         /// Whether a transaction may be open on it.
         is_open: bool,
     },
+}
+
+/// A connection of either kind.
+enum Connection<'a> {
+    Writer(&'a mut Direct),
+    Reader(&'a mut SqliteConnection),
+}
+
+impl Connection<'_> {
+    /// Runs a text, and hands over each row; how many rows it wrote, if it is one that writes.
+    async fn run(
+        self,
+        run: Run,
+        mut take: impl FnMut(&dyn Row) + Send,
+    ) -> Result<u64, sqlx::Error> {
+        let connection = match self {
+            Self::Writer(connection) => return connection.run(&run, take),
+            Self::Reader(connection) => connection,
+        };
+        let mut written = 0;
+        let mut steps = connection.fetch_many(run.query()?);
+        // Each row holds an allocation for each of its columns, so none is kept.
+        while let Some(step) = steps.try_next().await? {
+            match step {
+                Either::Left(done) => written = done.rows_affected(),
+                Either::Right(row) => take(&row),
+            }
+        }
+        Ok(written)
+    }
 }
 
 impl SqliteSession {
@@ -66,50 +81,34 @@ impl SqliteSession {
         }
     }
 
-    /// The connection for a statement. Until [`SqliteSession::watch`] has seen what became of that, it
-    /// counts as failed.
-    fn at_work(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+    /// Runs a text, and hands over each row; how many rows it wrote, if it is one that writes.
+    async fn run(
+        &mut self,
+        run: Run,
+        take: impl FnMut(&dyn Row) + Send,
+    ) -> Result<u64, StoreError> {
         // After some failures, of a full disk say, SQLite has ended the transaction by itself, and would
-        // store at once whatever came next.
+        // store at once whatever came next. Until this one has ended well, it counts as failed.
         if std::mem::replace(&mut self.is_spoilt, true) {
             return Err(StoreError::Conflict);
         }
-        self.connection()
+        let outcome = self.connection()?.run(run, take).await;
+        self.is_spoilt = outcome.is_err();
+        outcome.map_err(failure)
+    }
+
+    /// Runs a statement that has no arguments and answers nothing.
+    pub(super) async fn run_plain(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        self.run(Run::plain(statement), |_| ()).await.map(|_| ())
     }
 
     /// The connection, until the session has ended.
-    fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+    fn connection(&mut self) -> Result<Connection<'_>, StoreError> {
         let connection = match &mut self.handle {
-            Handle::Writer(writer) => writer.connection.as_mut(),
-            Handle::Reader { connection, .. } => connection.as_deref_mut(),
+            Handle::Writer(writer) => writer.connection.as_mut().map(Connection::Writer),
+            Handle::Reader { connection, .. } => connection.as_deref_mut().map(Connection::Reader),
         };
         connection.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
-    }
-
-    /// Runs a statement that answers nothing.
-    pub(super) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        let outcome = sqlx::query(statement).execute(self.at_work()?).await;
-        self.watch(outcome).map(|_| ())
-    }
-
-    /// Runs a text of several statements, and hands over each row with the number of its statement;
-    /// how many rows each wrote.
-    pub(super) async fn run_all(
-        &mut self,
-        run: Run,
-        take: impl FnMut(usize, &SqliteRow) + Send,
-    ) -> Result<Vec<u64>, StoreError> {
-        let looks = self.looks();
-        let outcome = step_through(self.at_work()?, run, looks, take).await;
-        self.watch(outcome)
-    }
-
-    /// How often the next row is looked for: others wait for a unit, and readers have time.
-    fn looks(&self) -> usize {
-        match self.handle {
-            Handle::Writer(_) => LOOKS,
-            Handle::Reader { .. } => 0,
-        }
     }
 
     /// Counts rows that were written.
@@ -117,12 +116,6 @@ impl SqliteSession {
         if let Handle::Writer(writer) = &mut self.handle {
             writer.rows = writer.rows.saturating_add(written);
         }
-    }
-
-    /// Remembers failures, and that there was none.
-    fn watch<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
-        self.is_spoilt = outcome.is_err();
-        outcome.map_err(failure)
     }
 
     fn ended(&mut self) {
@@ -145,11 +138,9 @@ impl Session for SqliteSession {
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut all = Vec::new();
-        let looks = self.looks();
-        for run in sets::runs(statement, rows)? {
-            let found = run.query().fetch(self.at_work()?);
-            let outcome = read_each(Coming::new(found, looks), read, &mut all).await;
-            self.watch(outcome)?;
+        for run in sets::runs(statement, rows) {
+            let take = |row: &dyn Row| all.push(read(&mut Columns::new(row)));
+            self.run(run, take).await?;
         }
         all.into_iter().collect()
     }
@@ -160,9 +151,8 @@ impl Session for SqliteSession {
         rows: Rows,
     ) -> Result<u64, StoreError> {
         let mut written = 0_u64;
-        for run in sets::runs(statement, rows)? {
-            let outcome = run.query().execute(self.at_work()?).await;
-            written = written.saturating_add(self.watch(outcome)?.rows_affected());
+        for run in sets::runs(statement, rows) {
+            written = written.saturating_add(self.run(run, |_| ()).await?);
         }
         self.count(written);
         Ok(written)
@@ -175,46 +165,22 @@ impl Session for SqliteSession {
         read: Read<T>,
         others: Vec<OnRows>,
     ) -> Result<(Vec<T>, Vec<bool>), StoreError> {
-        let mut sizes = others.iter().map(|other| other.rows.len());
-        if sizes.any(|size| size > CHUNK_ROWS[0]) || rows.len() > CHUNK_ROWS[0] {
+        if !matches!(self.handle, Handle::Writer(_)) {
             return fetch_alone(self, statement, rows, read, &others).await;
         }
-        let (mut found, mut answers) = (Vec::new(), vec![false; others.len()]);
-        let asked = sets::asking(OnRows { statement, rows }, others)?;
-        let take = |number: usize, row: &SqliteRow| match number.checked_sub(1) {
-            None => found.push(read(&mut Columns::new(row))),
-            Some(other) => answers[other] = true,
-        };
-        self.run_all(asked, take).await?;
-        let found = found.into_iter().collect::<Result<_, _>>()?;
+        let found = self.fetch(statement, rows, read).await?;
+        let mut answers = Vec::with_capacity(others.len());
+        for OnRows { statement, rows } in others {
+            let mut finds = false;
+            for run in sets::runs(statement, rows) {
+                self.run(run, |_| finds = true).await?;
+            }
+            answers.push(finds);
+        }
         Ok((found, answers))
     }
 
-    #[cfg(feature = "faults")]
-    const TOGETHER: bool = true;
     const IN_ORDER: bool = true;
-
-    async fn execute_all(&mut self, writes: Vec<OnRows>) -> Result<Vec<u64>, StoreError> {
-        let mut sizes = writes.iter().map(|write| write.rows.len());
-        if sizes.any(|size| size > JOINT_ROWS) {
-            return execute_each(self, writes).await;
-        }
-        let is_usual = |write: &OnRows| USUAL.iter().any(|it| std::ptr::eq(*it, write.statement));
-        let has_more = writes.iter().any(|it| it.rows.len() > 0 && !is_usual(it));
-        let is_sent = |write: &OnRows| has_more || is_usual(write);
-        let sent: Vec<_> = writes.iter().map(is_sent).collect();
-        let text = sets::joint(writes.into_iter().filter(is_sent).collect())?;
-        let mut written = self.run_all(text, |_, _| ()).await?.into_iter();
-        // What is not sent had no rows.
-        let count = |is_sent| if is_sent { written.next() } else { None };
-        let counts: Vec<_> = sent
-            .into_iter()
-            .map(count)
-            .map(Option::unwrap_or_default)
-            .collect();
-        self.count(counts.iter().sum());
-        Ok(counts)
-    }
 
     async fn commit_ahead(mut self) -> Result<Durable, StoreError> {
         if self.is_spoilt {
@@ -225,7 +191,7 @@ impl Session for SqliteSession {
         let log = Arc::clone(&self.log);
         let connection = self.connection()?;
         log.committing();
-        let outcome = sqlx::query("commit").execute(connection).await;
+        let outcome = connection.run(Run::plain("commit"), |_| ()).await;
         if let Err(error) = &outcome {
             log.watch(error);
         }
@@ -246,7 +212,8 @@ impl Session for SqliteSession {
     async fn rollback(mut self) -> Result<(), StoreError> {
         let is_open = !matches!(self.handle, Handle::Reader { is_open: false, .. });
         if is_open {
-            roll_back(self.connection()?).await.map_err(failure)?;
+            let outcome = self.connection()?.run(Run::plain(ROLLBACK), |_| ()).await;
+            rolled_back(outcome).map_err(failure)?;
             self.ended();
         }
         let seen = self.seen();
@@ -283,42 +250,12 @@ impl Drop for SqliteSession {
     }
 }
 
-/// Ends a transaction, or finds that SQLite has ended it by itself: that is what is wanted.
-pub(super) async fn roll_back(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    match sqlx::query("rollback").execute(connection).await {
+/// What became of [`ROLLBACK`]: where SQLite has ended the transaction by itself, that is what is wanted.
+pub(super) fn rolled_back(outcome: Result<u64, sqlx::Error>) -> Result<(), sqlx::Error> {
+    match outcome {
         Err(error) if error.as_database_error().is_none() => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Reads rows as they come: each holds an allocation for each of its columns, so none is kept.
-async fn read_each<T>(
-    mut rows: Coming<impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin>,
-    read: Read<T>,
-    all: &mut Vec<Result<T, StoreError>>,
-) -> Result<(), sqlx::Error> {
-    while let Some(row) = rows.next().await? {
-        all.push(read(&mut Columns::new(&row)));
-    }
-    Ok(())
-}
-
-/// Runs a text to its end, row by row.
-async fn step_through(
-    connection: &mut SqliteConnection,
-    run: Run,
-    looks: usize,
-    mut take: impl FnMut(usize, &SqliteRow) + Send,
-) -> Result<Vec<u64>, sqlx::Error> {
-    let mut steps = Coming::new(connection.fetch_many(run.query()), looks);
-    let mut written = Vec::new();
-    while let Some(step) = steps.next().await? {
-        match step {
-            Either::Left(done) => written.push(done.rows_affected()),
-            Either::Right(row) => take(written.len(), &row),
-        }
-    }
-    Ok(written)
 }
 
 #[cfg(test)]
@@ -348,11 +285,10 @@ mod tests {
         let db = db.expect("a file can always be had");
         let file = db.file().expect("SQLite has a file");
         db.store.close().await;
-        let store = SqliteStore::open(&file, &settings()).await.expect("opens");
+        let store = SqliteStore::open(&file, &settings()).expect("opens");
         let mut session = store.begin(WindowLock::Shared).await.expect("begins");
-        let limit = sqlx::query("pragma max_page_count = 1");
         // It answers with the pages that there are: no more can be had.
-        let limit = limit.execute(session.connection().expect("is there")).await;
+        let limit = session.run_plain("pragma max_page_count = 1").await;
         limit.expect("is set");
         let full = session.execute(&sql::INSERT_REQUESTS, requests(512)).await;
         assert!(matches!(full, Err(StoreError::Database(_))), "{full:?}");

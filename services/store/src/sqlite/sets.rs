@@ -3,92 +3,68 @@
 
 use std::sync::Arc;
 
+use sqlx::error::BoxDynError;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 use sqlx::{Arguments as _, AssertSqlSafe};
 
 use crate::codec::{Cell, Rows};
-use crate::error::StoreError;
-use crate::session::OnRows;
 use crate::statements::{CHUNK_ROWS, Statement};
 
 /// A text, and its arguments.
 pub(super) struct Run {
     text: Arc<str>,
-    arguments: SqliteArguments,
+    cells: Vec<Cell>,
 }
 
 impl Run {
     /// A text without arguments.
-    pub(super) fn plain(text: String) -> Self {
+    pub(super) fn plain(text: &str) -> Self {
         Self {
             text: text.into(),
-            arguments: SqliteArguments::default(),
+            cells: Vec::new(),
         }
     }
 
-    /// It as a query, which stays prepared.
-    pub(super) fn query(self) -> Query<'static, Sqlite, SqliteArguments> {
-        sqlx::query_with(AssertSqlSafe(self.text), self.arguments)
+    /// Its text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Its arguments, from the first.
+    pub(super) fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// It as a query of sqlx, which stays prepared.
+    pub(super) fn query(self) -> Result<Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(self.cells.len(), 0);
+        for cell in self.cells {
+            add(&mut arguments, cell).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(sqlx::query_with(AssertSqlSafe(self.text), arguments))
     }
 }
 
 /// How a statement runs: once, or once for each chunk of a set.
-pub(super) fn runs(statement: &Statement, rows: Rows) -> Result<Vec<Run>, StoreError> {
+pub(super) fn runs(statement: &Statement, rows: Rows) -> Vec<Run> {
     if !statement.is_set() {
         let (_, cells, _) = rows.into_parts();
-        let mut arguments = SqliteArguments::default();
-        add(&mut arguments, cells.into_iter())?;
-        return Ok(vec![Run {
-            text: statement.sqlite(0),
-            arguments,
-        }]);
+        let text = statement.sqlite(0);
+        return vec![Run { text, cells }];
     }
     let mut left = rows.len();
     let mut set = Set::of(rows);
     let mut runs = Vec::new();
     while left > 0 {
         let (chunk, size) = chunk_for(left);
-        let mut arguments = SqliteArguments::default();
-        set.add_chunk(size, &mut arguments)?;
+        let cells = set.chunk(size);
         let text = statement.sqlite(chunk);
-        runs.push(Run { text, arguments });
+        runs.push(Run { text, cells });
         left = left.saturating_sub(size);
     }
-    Ok(runs)
-}
-
-/// Statements about sets as one text, which runs them in their order.
-pub(super) fn joint(statements: Vec<OnRows>) -> Result<Run, StoreError> {
-    joined(statements.into_iter().map(|part| (part, "")).collect())
-}
-
-/// A statement that fetches, and others of which it is only asked whether they find anything.
-pub(super) fn asking(statement: OnRows, others: Vec<OnRows>) -> Result<Run, StoreError> {
-    let others = others.into_iter().map(|part| (part, " limit 1"));
-    joined(std::iter::once((statement, "")).chain(others).collect())
-}
-
-/// Statements, with what is added to each, as one text. All sets get the size of the largest, so that
-/// there are few texts; none may be larger than `CHUNK_ROWS[0]`.
-fn joined(statements: Vec<(OnRows, &str)>) -> Result<Run, StoreError> {
-    let largest = statements.iter().map(|(part, _)| part.rows.len()).max();
-    // A chunk of one row is always full: an empty set would not fit.
-    let (chunk, size) = chunk_for(largest.unwrap_or(0).max(2));
-    let mut text = String::new();
-    let mut arguments = SqliteArguments::default();
-    for (OnRows { statement, rows }, addition) in statements {
-        debug_assert!(statement.is_set(), "single values are not numbered anew");
-        debug_assert!(rows.len() <= size, "a set goes in one chunk");
-        let mut set = Set::of(rows);
-        debug_assert_eq!(set.width, statement.types().len(), "a value for each place");
-        for part in [&statement.sqlite(chunk), addition, "; "] {
-            text.push_str(part);
-        }
-        set.add_chunk(size, &mut arguments)?;
-    }
-    let text = text.into();
-    Ok(Run { text, arguments })
+    runs
 }
 
 /// The rows of a set that are still to go, and the value that comes after each chunk.
@@ -113,11 +89,11 @@ impl Set {
         }
     }
 
-    /// Adds the next so many rows, filled up with nulls.
-    fn add_chunk(&mut self, size: usize, to: &mut SqliteArguments) -> Result<(), StoreError> {
+    /// The next so many rows, filled up with nulls.
+    fn chunk(&mut self, size: usize) -> Vec<Cell> {
         let filled = self.cells.by_ref().chain(std::iter::repeat(Cell::Null));
         let cells = filled.take(size.saturating_mul(self.width));
-        add(to, cells.chain(self.last.clone()))
+        cells.chain(self.last.clone()).collect()
     }
 }
 
@@ -128,23 +104,15 @@ fn chunk_for(rows: usize) -> (usize, usize) {
     fitting.next().unwrap_or((0, CHUNK_ROWS[0]))
 }
 
-fn add(
-    arguments: &mut SqliteArguments,
-    cells: impl Iterator<Item = Cell>,
-) -> Result<(), StoreError> {
-    arguments.reserve(cells.size_hint().0, 0);
-    for cell in cells {
-        let added = match cell {
-            Cell::Null => arguments.add(None::<i64>),
-            Cell::Uuid(id) => arguments.add(id),
-            Cell::Big(number) => arguments.add(number),
-            Cell::Integer(number) => arguments.add(number),
-            Cell::Small(number) => arguments.add(number),
-            Cell::Boolean(value) => arguments.add(value),
-            Cell::Text(text) => arguments.add(text),
-            Cell::Bytes(bytes) => arguments.add(bytes),
-        };
-        added.map_err(|error| StoreError::Database(sqlx::Error::Encode(error)))?;
+fn add(arguments: &mut SqliteArguments, cell: Cell) -> Result<(), BoxDynError> {
+    match cell {
+        Cell::Null => arguments.add(None::<i64>),
+        Cell::Uuid(id) => arguments.add(id),
+        Cell::Big(number) => arguments.add(number),
+        Cell::Integer(number) => arguments.add(number),
+        Cell::Small(number) => arguments.add(number),
+        Cell::Boolean(value) => arguments.add(value),
+        Cell::Text(text) => arguments.add(text),
+        Cell::Bytes(bytes) => arguments.add(bytes),
     }
-    Ok(())
 }

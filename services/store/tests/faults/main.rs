@@ -385,11 +385,11 @@ async fn walk(engine: Engine, fault: Fault, callers: Callers) {
 async fn walk_batches(walk: &mut Walk, fault: Fault, callers: Callers) -> usize {
     let calls = walk.calls_of_posting().await;
     let fits = match (walk.database.engine, walk.batches) {
-        // Which writes everything in one go.
-        (Engine::Sqlite, Batches::OneOfEach) => calls.len() >= 19,
+        // A call for each statement.
+        (Engine::Sqlite, Batches::OneOfEach) => calls.len() >= 34,
         // In as few goes as no table comes twice in.
         (Engine::Postgres, Batches::OneOfEach) => calls.len() >= 21,
-        (Engine::Sqlite, Batches::Plain) => calls.len() == 6,
+        (Engine::Sqlite, Batches::Plain) => calls.len() == 13,
         // The same but for what begins and what commits.
         (Engine::Postgres, Batches::Plain) => calls.len() == 4,
     };
