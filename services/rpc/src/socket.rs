@@ -22,8 +22,18 @@ pub(crate) struct Socket {
     stream: TcpStream,
     /// What was read already, and is handed out once more.
     unread: &'static [u8],
-    /// Whether what is written now has waited for its turn.
-    has_waited: bool,
+    turn: Turn,
+}
+
+/// Where what is to be written stands among the tasks that are ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Its task has this turn by accident.
+    First,
+    /// It comes after all that are ready.
+    Awaited,
+    /// It has come: whatever is written before the next read goes at once.
+    Come,
 }
 
 impl Socket {
@@ -36,7 +46,7 @@ impl Socket {
         Ok(Self {
             stream,
             unread: &[],
-            has_waited: false,
+            turn: Turn::First,
         })
     }
 
@@ -52,6 +62,9 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turn == Turn::Come {
+            self.turn = Turn::First;
+        }
         if self.unread.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
@@ -71,16 +84,17 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if !std::mem::replace(&mut self.has_waited, true) {
+        if self.turn == Turn::First {
+            self.turn = Turn::Awaited;
             // A task that wakes itself comes after all that are ready.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.turn = Turn::Come;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.has_waited = false;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -94,6 +108,7 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::{Arc, Mutex};
 
+    use futures::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -141,6 +156,9 @@ mod tests {
             for other in others {
                 other.await.expect("ends");
             }
+            let mut nothing = [0];
+            let reading = socket.read(&mut nothing).now_or_never();
+            assert!(reading.is_none(), "as h2 does in each turn");
             let mut received = [9; 4];
             there.read_exact(&mut received).await.expect("is open");
             assert_eq!(received, [0, 1, 2, 3]);

@@ -236,7 +236,7 @@ pub async fn open(
     let faults = faults.clone();
     Ok(match url.strip_prefix("sqlite:") {
         Some(path) => {
-            let inner = SqliteStore::open(path.as_ref(), settings)?;
+            let inner = SqliteStore::open(path.as_ref(), settings).await?;
             inner.trouble(&faults).await;
             Arc::new(Faulty { inner, faults })
         }

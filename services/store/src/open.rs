@@ -61,7 +61,9 @@ pub async fn open(url: &str, settings: &PoolSettings) -> Result<Arc<dyn Store>, 
         .strip_prefix("sqlite://")
         .or_else(|| url.strip_prefix("sqlite:"));
     match path.filter(|path| !path.is_empty()) {
-        Some(path) => Ok(Arc::new(SqliteStore::open(Path::new(path), settings)?)),
+        Some(path) => Ok(Arc::new(
+            SqliteStore::open(Path::new(path), settings).await?,
+        )),
         None => Err(StoreError::Unsuitable(
             "a database URL begins with sqlite: or with postgres://".into(),
         )),

@@ -32,7 +32,7 @@ use crate::session::Engine;
 use crate::statements::{GUARD, RANGES};
 use crate::traits::WindowLock;
 use checkpoint::{Checkpoints, Tally};
-use direct::Direct;
+use direct::{Direct, elsewhere};
 use log::Log;
 use session::{Handle, ROLLBACK, SqliteSession, rolled_back};
 use sets::Run;
@@ -96,7 +96,7 @@ impl SqliteStore {
     /// # Errors
     ///
     /// `Unsuitable` where another process has the file open.
-    pub fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path, settings: &PoolSettings) -> Result<Self, StoreError> {
         let path = &real(path)?;
         let lock = lock(path)?;
         let log = Arc::new(Log::of(path)?);
@@ -110,14 +110,9 @@ impl SqliteStore {
             options = options.pragma(name, value);
         }
         let reading = options.clone().pragma("query_only", "on");
-        let mut connection = connect(path).map_err(failure)?;
-        if path.canonicalize().ok().as_ref() != Some(path) {
-            return Err(StoreError::Unsuitable(format!(
-                "{} is not where SQLite keeps the file: name it by its plain path",
-                path.display()
-            )));
-        }
-        checkpoint::take_over(&mut connection).map_err(failure)?;
+        let file = path.to_owned();
+        let taken = elsewhere("sqlite-open", move || take_over(&file)).await;
+        let connection = taken.map_err(failure)??;
         let readers = SqlitePoolOptions::new()
             .max_connections(settings.readers)
             .acquire_timeout(settings.reader_timeout)
@@ -201,6 +196,19 @@ fn settings_of_a_connection(cache_kib: u32) -> [(&'static str, String); 7] {
         ("journal_size_limit", LOG_LIMIT_BYTES.to_string()),
         ("cache_size", format!("-{cache_kib}")),
     ]
+}
+
+/// Opens the connection that writes, to a file that another process may have left in the middle of work.
+fn take_over(path: &Path) -> Result<Direct, StoreError> {
+    let mut connection = connect(path).map_err(failure)?;
+    if path.canonicalize().ok().as_deref() != Some(path) {
+        return Err(StoreError::Unsuitable(format!(
+            "{} is not where SQLite keeps the file: name it by its plain path",
+            path.display()
+        )));
+    }
+    checkpoint::take_over(&mut connection).map_err(failure)?;
+    Ok(connection)
 }
 
 /// Opens the connection that writes.
@@ -316,8 +324,8 @@ impl Engine for SqliteStore {
         self.log.committing();
         let migrated = migrate::run(&migrate::SQLITE, &mut connection, failure).await;
         self.log.written();
-        connection.close().await.map_err(failure)?;
-        migrated?;
+        let closed = connection.close().await.map_err(failure);
+        migrated.and(closed)?;
         self.log.seen().reached().await
     }
 
@@ -336,11 +344,10 @@ impl Engine for SqliteStore {
         let mut writer = self.writer.lock().await;
         writer.is_closed = true;
         if let Some(connection) = writer.connection.take()
-            && let Err(error) = connection.close()
+            && let Err(error) = connection.close(file).await
         {
             tracing::warn!(%error, "the database was not closed cleanly");
         }
-        drop(file);
         // By word, not by closing the file: a process that another thread is just starting holds a
         // copy of it until its program begins.
         if let Err(error) = self.lock.unlock() {

@@ -11,19 +11,18 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Writer;
-use super::direct::Direct;
+use super::direct::{Direct, elsewhere};
 use super::log::Log;
 
 /// Pages of the log, by [`pages_of`], at which it is copied and made to begin anew. The more, the fewer
@@ -218,17 +217,13 @@ async fn connect_giving_way(
     options: &SqliteConnectOptions,
 ) -> Result<SqliteConnection, sqlx::Error> {
     let (options, runtime) = (options.clone(), Handle::current());
-    let (connected, connection) = oneshot::channel();
     let connect = move || {
         if let Err(error) = rustix::process::nice(GIVING_WAY) {
             tracing::debug!(%error, "the log is copied without giving way");
         }
-        // Nobody waits any more where the runtime ends.
-        let _ = connected.send(runtime.block_on(options.connect()));
+        runtime.block_on(options.connect())
     };
-    let thread = thread::Builder::new().name("sqlite-copy".to_owned());
-    thread.spawn(connect).map_err(sqlx::Error::Io)?;
-    connection.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    elsewhere("sqlite-copy", connect).await?
 }
 
 /// Copies what is in the log now, as far as nobody still reads what it replaces.

@@ -9,14 +9,17 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::ffi::c_int;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::types::{Null, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 use sqlx::error::{BoxDynError, DatabaseError, ErrorKind};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::checkpoint::Kept;
 use super::sets::Run;
 use crate::codec::{Cell, Row};
 
@@ -82,9 +85,15 @@ impl Direct {
         on_this_thread(|| self.0.query_row(&statement, (), read)).map_err(told)
     }
 
-    /// Closes it.
-    pub(super) fn close(self) -> Result<(), sqlx::Error> {
-        on_this_thread(|| self.0.close()).map_err(|(_, error)| told(error))
+    /// Closes it, which copies what the log still holds, and then gives back what was kept until then.
+    /// Where nobody waits any more, that is done all the same.
+    pub(super) async fn close(self, kept: Option<Kept>) -> Result<(), sqlx::Error> {
+        let close = move || {
+            let closed = self.0.close();
+            drop(kept);
+            closed.map_err(|(_, error)| told(error))
+        };
+        elsewhere("sqlite-close", close).await?
     }
 }
 
@@ -99,6 +108,18 @@ impl Copied {
     pub(super) const fn is_all(&self) -> bool {
         self.log >= 0 && self.copied >= self.log
     }
+}
+
+/// Does what whoever waits must be able to leave, on a thread of its own.
+pub(super) async fn elsewhere<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    let (done, outcome) = oneshot::channel();
+    let thread = thread::Builder::new().name(name.to_owned());
+    let spawned = thread.spawn(move || drop(done.send(work())));
+    spawned.map_err(sqlx::Error::Io)?;
+    outcome.await.map_err(|_| sqlx::Error::WorkerCrashed)
 }
 
 /// Does what may take a while: a runtime of several threads gives what waits on this one to others.

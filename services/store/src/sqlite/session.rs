@@ -285,7 +285,7 @@ mod tests {
         let db = db.expect("a file can always be had");
         let file = db.file().expect("SQLite has a file");
         db.store.close().await;
-        let store = SqliteStore::open(&file, &settings()).expect("opens");
+        let store = SqliteStore::open(&file, &settings()).await.expect("opens");
         let mut session = store.begin(WindowLock::Shared).await.expect("begins");
         // It answers with the pages that there are: no more can be had.
         let limit = session.run_plain("pragma max_page_count = 1").await;
