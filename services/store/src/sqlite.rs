@@ -198,7 +198,9 @@ fn settings_of_a_connection(cache_kib: u32) -> [(&'static str, String); 7] {
     ]
 }
 
-/// Opens the connection that writes, to a file that another process may have left in the middle of work.
+/// Opens the connection that writes, and brings everything into the file that the log of an earlier process
+/// holds, so that it is on disk for certain: what the system says of the log itself may be no more than it
+/// told that process.
 fn take_over(path: &Path) -> Result<Direct, StoreError> {
     let mut connection = connect(path).map_err(failure)?;
     if path.canonicalize().ok().as_deref() != Some(path) {
@@ -207,7 +209,7 @@ fn take_over(path: &Path) -> Result<Direct, StoreError> {
             path.display()
         )));
     }
-    checkpoint::take_over(&mut connection).map_err(failure)?;
+    connection.checkpoint("truncate").map_err(failure)?;
     Ok(connection)
 }
 

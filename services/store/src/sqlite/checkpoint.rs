@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Writer;
-use super::direct::{Direct, elsewhere};
+use super::direct::elsewhere;
 use super::log::Log;
 
 /// Pages of the log, by [`pages_of`], at which it is copied and made to begin anew. The more, the fewer
@@ -204,12 +204,6 @@ impl Books {
         }
         self.file
     }
-}
-
-/// Brings everything into the file that the log of an earlier process holds, so that it is on disk
-/// for certain: what the system says of the log itself may be no more than it told that process.
-pub(super) fn take_over(connection: &mut Direct) -> Result<(), sqlx::Error> {
-    connection.checkpoint("truncate").map(|_| ())
 }
 
 /// A connection whose thread gives way: a thread begins with the priority of the one that starts it.
